@@ -1,0 +1,1 @@
+"""The nouns: what crosses the rooms. This package imports nothing, so that its record half runs without torch."""

@@ -1,0 +1,69 @@
+"""The interface of an attack: observation in, reconstruction out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from gradiograph.core.defence import Defence
+    from gradiograph.core.task import Task
+    from gradiograph.core.tensors import Batch, Belief, Reconstruction, Tensors, Update
+    from gradiograph.core.threat import ThreatModel
+
+
+@dataclass(frozen=True, kw_only=True)
+class Observation:
+    """What the server holds. No field and no closure in it can reach the private images.
+
+    Attributes:
+        rounds: (state before the round, the update that came back) for each round seen.
+        num_examples: Images behind each update.
+        task: Model and loss.
+        threat: What the attacker may know.
+        defence: The client's channel, None where the threat model hides it.
+        labels: int64 (B,) where the threat model grants them, in the batch's order; else None.
+        simulate: Replays the clean update of a candidate batch from the first round's state, differentiably.
+            None where the threat model hides the protocol.
+        local_steps: Local optimiser steps behind the update, None where the protocol is hidden.
+        local_learning_rate: The client's learning rate (1.0 for a gradient), None where the protocol is hidden.
+    """
+
+    rounds: tuple[tuple[Tensors, Update], ...]
+    num_examples: int
+    task: Task
+    threat: ThreatModel
+    defence: Defence | None
+    labels: Tensor | None
+    simulate: Callable[[Batch], Belief] | None
+    local_steps: int | None
+    local_learning_rate: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attack:
+    """Reads images out of an observation. A subclass is a frozen dataclass of settings.
+
+    `requires` names the fields of `ThreatModel` that must be granted; the audit checks them before anything runs.
+    """
+
+    requires: ClassVar[tuple[str, ...]] = ()
+
+    def __call__(
+        self, observation: Observation, generator: torch.Generator, progress: Callable[[float], None]
+    ) -> Reconstruction:
+        """Reconstruct the batch.
+
+        Args:
+            observation: What the server holds.
+            generator: The attack's randomness (its starting point).
+            progress: Called with the share of the work done, in [0, 1].
+
+        Raises:
+            MissingKnowledge: the threat model does not grant what the attack needs.
+        """
+        raise NotImplementedError

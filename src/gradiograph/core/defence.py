@@ -1,0 +1,109 @@
+"""The interface of a defence: a channel from the clean update to what the server sees, known from both sides."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from math import ceil
+from typing import TYPE_CHECKING, ClassVar
+
+import torch
+
+from gradiograph.core.seeds import derive_seed
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from gradiograph.core.tensors import Belief, Tensors
+
+
+@dataclass(frozen=True, kw_only=True)
+class Encoding:
+    """How an update lies on the wire, in fixed-length coding.
+
+    Attributes:
+        num_values: Values that are sent.
+        value_bits: Bits of each value.
+        index_bits: Bits that say where each value belongs; 0 where all are sent or the receiver can derive the places.
+        overhead_bits: Scales, norms and seeds, in total.
+    """
+
+    num_values: int
+    value_bits: int = 32
+    index_bits: int = 0
+    overhead_bits: int = 0
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes on the wire, rounded up."""
+        return ceil((self.num_values * (self.value_bits + self.index_bits) + self.overhead_bits) / 8)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Defence:
+    """A channel u -> v on a client's update.
+
+    A subclass is a frozen dataclass with keyword-only settings. It says how the channel acts (`on_update`), what it does
+    to a belief about the update (`expect`, for a channel that others follow), how likely a seen update is
+    (`log_likelihood`, for the channel that acts last), and what it puts on the wire (`encode`).
+    """
+
+    guarantee: ClassVar[str | None] = None
+    """The formal privacy guarantee in words, None where there is none."""
+
+    def on_update(self, tensors: Tensors, generator: torch.Generator) -> Tensors:
+        """What is sent in place of `tensors`: same names and shapes. Does not change its input."""
+        raise NotImplementedError
+
+    def expect(self, belief: Belief) -> Belief:
+        """The belief about this channel's output, differentiable in the belief about its input."""
+        raise NotImplementedError
+
+    def log_likelihood(self, seen: Tensors, belief: Belief) -> Tensor:
+        """Log p(seen | belief about this channel's input), up to a constant in the belief: a differentiable scalar."""
+        raise NotImplementedError
+
+    def encode(self, sent: Tensors, encoding: Encoding) -> Encoding:
+        """The encoding after this channel, given the one before it and what it sent."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chain(Defence):
+    """Channels applied one after the other; an empty chain is no defence.
+
+    The belief is pushed through all stages but the last, which scores what was seen: exact where these stages are
+    deterministic, else the approximation that each stage's `expect` documents.
+    """
+
+    stages: tuple[Defence, ...] = ()
+
+    def on_update(self, tensors: Tensors, generator: torch.Generator) -> Tensors:
+        """Apply all stages; each draws from a stream of its own."""
+        seed = generator.initial_seed()
+        for place, stage in enumerate(self.stages):
+            own = torch.Generator().manual_seed(derive_seed(seed, place, type(stage).__name__))
+            tensors = stage.on_update(tensors, own)
+        return tensors
+
+    def expect(self, belief: Belief) -> Belief:
+        """The belief after all stages."""
+        for stage in self.stages:
+            belief = stage.expect(belief)
+        return belief
+
+    def log_likelihood(self, seen: Tensors, belief: Belief) -> Tensor:
+        """The last stage's likelihood of what was seen.
+
+        Raises:
+            ValueError: the chain is empty: a clean update has no channel to score it.
+        """
+        if not self.stages:
+            msg = "An empty chain has no likelihood; use a distance."
+            raise ValueError(msg)
+        return self.stages[-1].log_likelihood(seen, replace(self, stages=self.stages[:-1]).expect(belief))
+
+    def encode(self, sent: Tensors, encoding: Encoding) -> Encoding:
+        """The encoding after all stages."""
+        for stage in self.stages:
+            encoding = stage.encode(sent, encoding)
+        return encoding

@@ -1,0 +1,82 @@
+"""What is trained: a model with its loss and the mode that its normalisation layers run in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+if TYPE_CHECKING:
+    from gradiograph.core.tensors import Batch, Tensors
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """A model, its loss per example, and which of its parameters train.
+
+    Attributes:
+        name: The component's name.
+        model: Called on images (B, C, *spatial) in [0, 1]; its own state is the weights that round 0 starts from.
+            Always called through `forward` with a state, so it is never changed.
+        loss: (outputs, targets) -> (B,), for int64 targets and for probabilities.
+        image_shape: (C, *spatial).
+        num_classes: K.
+        mode: "train" or "eval": BatchNorm's mode decides what leaks, so it is always stated.
+        trainable: Names of the parameters that train and so cross the wire.
+    """
+
+    name: str
+    model: nn.Module
+    loss: Loss
+    image_shape: tuple[int, ...]
+    num_classes: int
+    mode: Literal["train", "eval"]
+    trainable: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        self.model.train(self.mode == "train")
+
+    def state(self) -> dict[str, Tensor]:
+        """A detached copy of all parameters and buffers, by name."""
+        return {name: tensor.detach().clone() for name, tensor in self.model.state_dict().items()}
+
+    def forward(self, state: Tensors, images: Tensor) -> Tensor:
+        """The model's outputs (B, K) with the given state. In train mode the state's buffers change in place."""
+        outputs: Tensor = functional_call(self.model, dict(state), (images,))
+        return outputs
+
+
+def buffer_names(task: Task) -> tuple[str, ...]:
+    """Names of the floating-point buffers, such as BatchNorm's running statistics."""
+    return tuple(name for name, buffer in task.model.named_buffers() if buffer.is_floating_point())
+
+
+def mean_gradient(task: Task, state: Tensors, batch: Batch, *, create_graph: bool = False) -> dict[str, Tensor]:
+    """The gradient of the batch's mean loss with respect to the trainable parameters.
+
+    Args:
+        task: The model and loss.
+        state: All parameters and buffers by name; buffers change in place in train mode.
+        batch: Images (B, C, *spatial) and targets.
+        create_graph: Keep the graph, so that the result can be differentiated with respect to the batch.
+
+    Returns:
+        By name, in the order of `task.trainable`; zeros for a parameter that the loss does not reach.
+    """
+    # A fresh node per parameter: a state in the middle of a replay is part of a graph that must stay whole.
+    inputs = {
+        name: state[name] if state[name].requires_grad else state[name].detach().requires_grad_()
+        for name in task.trainable
+    }
+    with torch.enable_grad():
+        loss = task.loss(task.forward({**state, **inputs}, batch.images), batch.targets).mean()
+        gradients = torch.autograd.grad(
+            loss, list(inputs.values()), create_graph=create_graph, allow_unused=True, materialize_grads=True
+        )
+    return dict(zip(inputs, gradients, strict=True))

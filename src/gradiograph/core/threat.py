@@ -1,0 +1,36 @@
+"""What the attacker is assumed to know and to be. Every assumption is a field and is printed beside the number."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from gradiograph.core.errors import MissingKnowledge
+
+
+class ThreatModel(BaseModel):
+    """The server's power and knowledge (Kerckhoffs: the protocol and the defence are known unless stated)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    server: Literal["honest_but_curious"] = "honest_but_curious"
+    observer: Literal["server"] = "server"
+    knows_labels: bool = False
+    knows_num_examples: bool = True
+    knows_buffers: bool = True
+    knows_protocol: bool = True
+    knows_batch_order: bool = False
+    knows_augmentation: bool = False
+    knows_defence: bool = True
+    public_data: bool = True
+
+    def require(self, attack: str, *fields: str) -> None:
+        """Raise `MissingKnowledge` unless every named field is granted."""
+        missing = [field for field in fields if not getattr(self, field)]
+        if missing:
+            msg = (
+                f"Attack '{attack}' needs {', '.join(missing)}, which the threat model does not grant. "
+                f"Set threat.{missing[0]} = true, or choose an attack that does not need it."
+            )
+            raise MissingKnowledge(msg)
