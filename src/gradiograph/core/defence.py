@@ -42,8 +42,8 @@ class Encoding:
 class Defence:
     """A channel u -> v on a client's update.
 
-    A subclass is a frozen dataclass with keyword-only settings. It says how the channel acts (`on_update`), what it does
-    to a belief about the update (`expect`, for a channel that others follow), how likely a seen update is
+    A subclass is a frozen dataclass with keyword-only settings. It says how the channel acts (`on_update`), what it
+    does to a belief about the update (`expect`, for a channel that others follow), how likely a seen update is
     (`log_likelihood`, for the channel that acts last), and what it puts on the wire (`encode`).
     """
 
