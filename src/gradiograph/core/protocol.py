@@ -34,6 +34,11 @@ class Protocol(ABC):
     def augments(self) -> bool:
         """Whether the client draws random augmentations."""
 
+    @property
+    @abstractmethod
+    def step_size(self) -> float:
+        """The local learning rate; 1.0 where a gradient is sent."""
+
     @abstractmethod
     def num_steps(self, num_examples: int) -> int:
         """The number of local optimiser steps on this many images."""

@@ -52,9 +52,14 @@ class Task:
         return outputs
 
 
-def buffer_names(task: Task) -> tuple[str, ...]:
-    """Names of the floating-point buffers, such as BatchNorm's running statistics."""
-    return tuple(name for name, buffer in task.model.named_buffers() if buffer.is_floating_point())
+def copy_buffers(task: Task, state: Tensors) -> dict[str, Tensor]:
+    """The state's buffers as copies that a forward pass in train mode may change in place."""
+    return {name: state[name].clone() for name, _ in task.model.named_buffers()}
+
+
+def buffer_change(state: Tensors, buffers: Tensors) -> dict[str, Tensor]:
+    """What a round did to the floating-point buffers, such as BatchNorm's running statistics."""
+    return {name: buffer - state[name] for name, buffer in buffers.items() if buffer.is_floating_point()}
 
 
 def mean_gradient(task: Task, state: Tensors, batch: Batch, *, create_graph: bool = False) -> dict[str, Tensor]:

@@ -20,8 +20,8 @@ class ThreatModel(BaseModel):
     knows_num_examples: bool = True
     knows_buffers: bool = True
     knows_protocol: bool = True
-    knows_batch_order: bool = False
-    knows_augmentation: bool = False
+    knows_batch_order: Literal[False] = False
+    knows_augmentation: Literal[False] = False
     knows_defence: bool = True
     public_data: bool = True
 

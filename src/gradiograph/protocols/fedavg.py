@@ -1,0 +1,138 @@
+"""FedAvg: the client trains for some steps and sends the change of its weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from math import ceil
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import torch
+from pydantic import Field
+
+from gradiograph.core.errors import BadSetting
+from gradiograph.core.protocol import LocalUpdate, Protocol
+from gradiograph.core.registry import register
+from gradiograph.core.task import buffer_change, copy_buffers, mean_gradient
+from gradiograph.core.tensors import Batch
+from gradiograph.protocols.augmentation import Augmentation, augment
+from gradiograph.protocols.optimisers import Step, adamw, sgd
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from gradiograph.core.task import Task
+    from gradiograph.core.tensors import Tensors
+
+
+@register("protocol", "fedavg", paper="McMahan et al. 2017, arXiv 1602.05629")
+@dataclass(frozen=True, kw_only=True)
+class FedAvg(Protocol):
+    """Local training, after which weights after minus weights before are sent (McMahan et al. 2017, algorithm 1).
+
+    Args:
+        local_steps: Optimiser steps in the round. Give this or `local_epochs`.
+        local_epochs: Passes over the client's images in the round.
+        learning_rate: Of the local optimiser.
+        batch_size: Images in a mini-batch; None is all of the client's images in every step.
+        optimiser: "sgd" or "adamw"; its memory starts empty in every round.
+        momentum: Heavy-ball momentum of "sgd".
+        weight_decay: L2 for "sgd", decoupled for "adamw".
+        augmentation: What the client draws anew in every step: "flip", "shift", "rotate".
+    """
+
+    local_steps: Annotated[int, Field(ge=1)] | None = None
+    local_epochs: Annotated[int, Field(ge=1)] | None = None
+    learning_rate: Annotated[float, Field(gt=0)]
+    batch_size: Annotated[int, Field(ge=1)] | None = None
+    optimiser: Literal["sgd", "adamw"] = "sgd"
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    augmentation: tuple[Augmentation, ...] = ()
+
+    def __post_init__(self) -> None:
+        if (self.local_steps is None) == (self.local_epochs is None):
+            msg = (
+                "fedavg needs either local_steps or local_epochs; "
+                f"got local_steps = {self.local_steps}, local_epochs = {self.local_epochs}."
+            )
+            raise BadSetting(msg)
+        if self.optimiser == "adamw" and self.momentum:
+            msg = f"fedavg: momentum = {self.momentum} belongs to optimiser = 'sgd'; 'adamw' has its own. Remove it."
+            raise BadSetting(msg)
+
+    @property
+    def kind(self) -> Literal["gradient", "delta"]:
+        """A delta."""
+        return "delta"
+
+    @property
+    def augments(self) -> bool:
+        """Whether any augmentation is set."""
+        return bool(self.augmentation)
+
+    @property
+    def step_size(self) -> float:
+        """The local learning rate."""
+        return self.learning_rate
+
+    def num_steps(self, num_examples: int) -> int:
+        """Optimiser steps in a round on this many images."""
+        if self.local_steps is not None:
+            return self.local_steps
+        return (self.local_epochs or 0) * ceil(num_examples / self._batch_size(num_examples))
+
+    def local_update(
+        self,
+        task: Task,
+        state: Tensors,
+        batch: Batch,
+        generator: torch.Generator | None,
+        *,
+        differentiable: bool = False,
+    ) -> LocalUpdate:
+        """The change of the weights and of the buffers; see `Protocol.local_update`."""
+        buffers = copy_buffers(task, state)
+        weights = {name: state[name].detach() for name in task.trainable}
+        memory: dict[str, tuple[Tensor, ...]] = dict.fromkeys(weights, ())
+        step = self._optimiser()
+        for count, indices in enumerate(islice(self._mini_batches(len(batch), generator), self.num_steps(len(batch)))):
+            images = batch.images[indices]
+            if self.augmentation and generator is not None:
+                images = augment(images, self.augmentation, generator)
+            gradient = mean_gradient(
+                task,
+                {**state, **buffers, **weights},
+                Batch(images, batch.targets[indices]),
+                create_graph=differentiable,
+            )
+            for name in weights:
+                weights[name], memory[name] = step(weights[name], gradient[name], memory[name], count)
+        return LocalUpdate(
+            {name: weight - state[name] for name, weight in weights.items()},
+            buffer_change(state, buffers),
+        )
+
+    def _batch_size(self, num_examples: int) -> int:
+        size = num_examples if self.batch_size is None else self.batch_size
+        if size > num_examples:
+            msg = (
+                f"fedavg: batch_size = {size} is larger than the client's {num_examples} images. "
+                f"Set batch_size to at most {num_examples}, or victims.size to at least {size}."
+            )
+            raise BadSetting(msg)
+        return size
+
+    def _mini_batches(self, num_examples: int, generator: torch.Generator | None) -> Iterator[Tensor]:
+        """Epoch after epoch without end; each shuffled by the client, in the order given for the attacker."""
+        size = self._batch_size(num_examples)
+        while True:
+            whole = size == num_examples or generator is None
+            order = torch.arange(num_examples) if whole else torch.randperm(num_examples, generator=generator)
+            yield from order.split(size)
+
+    def _optimiser(self) -> Step:
+        if self.optimiser == "adamw":
+            return adamw(learning_rate=self.learning_rate, weight_decay=self.weight_decay)
+        return sgd(learning_rate=self.learning_rate, momentum=self.momentum, weight_decay=self.weight_decay)

@@ -1,0 +1,44 @@
+"""Local optimisers as pure functions: (weights, gradient, memory) -> (weights, memory), differentiable throughout."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Memory = tuple["Tensor", ...]
+Step = Callable[["Tensor", "Tensor", Memory, int], tuple["Tensor", Memory]]
+
+
+def sgd(*, learning_rate: float, momentum: float, weight_decay: float) -> Step:
+    """Stochastic gradient descent with heavy-ball momentum, as `torch.optim.SGD`."""
+
+    def step(weight: Tensor, gradient: Tensor, memory: Memory, count: int) -> tuple[Tensor, Memory]:
+        if weight_decay:
+            gradient = gradient + weight_decay * weight
+        if momentum:
+            gradient = momentum * memory[0] + gradient if count else gradient
+        return weight - learning_rate * gradient, (gradient,) if momentum else ()
+
+    return step
+
+
+def adamw(*, learning_rate: float, weight_decay: float) -> Step:
+    """AdamW (Loshchilov and Hutter 2019, arXiv 1711.05101) with betas 0.9 and 0.999, as `torch.optim.AdamW`."""
+    beta1, beta2, epsilon = 0.9, 0.999, 1e-8
+
+    def step(weight: Tensor, gradient: Tensor, memory: Memory, count: int) -> tuple[Tensor, Memory]:
+        first, second = memory if count else (torch.zeros_like(weight), torch.zeros_like(weight))
+        first = beta1 * first + (1 - beta1) * gradient
+        second = beta2 * second + (1 - beta2) * gradient**2
+        corrected = first / (1 - beta1 ** (count + 1))
+        # The square root's slope is infinite at zero; a unit that never fired has a zero gradient in every step.
+        spread = torch.where(second > 0, second, 1.0).sqrt() * (second > 0) / (1 - beta2 ** (count + 1)) ** 0.5
+        decayed = weight * (1 - learning_rate * weight_decay)
+        return decayed - learning_rate * corrected / (spread + epsilon), (first, second)
+
+    return step
