@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import torch
@@ -46,12 +46,12 @@ class Observation:
 
 @dataclass(frozen=True, kw_only=True)
 class Attack:
-    """Reads images out of an observation. A subclass is a frozen dataclass of settings.
+    """Reads images out of an observation. A subclass is a frozen dataclass of settings."""
 
-    `requires` names the fields of `ThreatModel` that must be granted; the audit checks them before anything runs.
-    """
-
-    requires: ClassVar[tuple[str, ...]] = ()
+    @property
+    def requires(self) -> tuple[str, ...]:
+        """The fields of `ThreatModel` that must be granted; the audit checks them before anything runs."""
+        return ()
 
     def __call__(
         self, observation: Observation, generator: torch.Generator, progress: Callable[[float], None]
