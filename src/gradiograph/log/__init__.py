@@ -1,1 +1,7 @@
-"""Room log."""
+"""The audit's record on disk: a header, one folder per cell, the victims, a long table. Reads without torch."""
+
+from gradiograph.log.cell import Cell, cell_id
+from gradiograph.log.log import VERSION, Log
+from gradiograph.log.victims import Victims
+
+__all__ = ["VERSION", "Cell", "Log", "Victims", "cell_id"]

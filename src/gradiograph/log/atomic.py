@@ -1,0 +1,100 @@
+"""Files and folders that exist whole or not at all, readable by their owner only."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+_PREFIX = ".tmp-"
+
+
+def write_file(path: Path, content: bytes) -> None:
+    """Write under a temporary name in the same folder, sync, and rename onto `path`; mode 0600."""
+    temporary = _temporary(path)
+    temporary.unlink(missing_ok=True)
+    try:
+        _write_new(temporary, content)
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    _sync_folder(path.parent)
+
+
+def make_folder(path: Path) -> None:
+    """Make the folder, if need be, with mode 0700."""
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path.chmod(0o700)
+
+
+@contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """A temporary folder to fill, renamed to `path` when the block ends and removed when it raises."""
+    temporary = _temporary(path)
+    shutil.rmtree(temporary, ignore_errors=True)
+    make_folder(path.parent)
+    make_folder(temporary)
+    try:
+        yield temporary
+        _sync_folder(temporary)
+        temporary.rename(path)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    _sync_folder(path.parent)
+
+
+def is_temporary(path: Path) -> bool:
+    """Whether the name is one that this module writes under."""
+    return path.name.startswith(_PREFIX)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what an interrupted write left in `folder`, but not what another living process is writing now."""
+    for path in folder.glob(f"{_PREFIX}*"):
+        if _writer_lives(path):
+            continue
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def _temporary(path: Path) -> Path:
+    return path.with_name(f"{_PREFIX}{path.name}.{os.getpid()}")
+
+
+def _writer_lives(path: Path) -> bool:
+    """A report may be rendered while a run is going on: the name's last part is the process that writes it."""
+    writer = path.name.rpartition(".")[2]
+    if not writer.isdecimal() or int(writer) in (0, os.getpid()):
+        return False
+    try:
+        os.kill(int(writer), 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _write_new(path: Path, content: bytes) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync_folder(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
