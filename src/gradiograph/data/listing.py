@@ -1,0 +1,41 @@
+"""What a source lists before any pixel is read: one entry an image."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from gradiograph.core.records import Split
+
+SPLIT_NAMES: dict[str, Split] = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+"""The names that mark a split, in lower case, and the split that each means."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """One image of a source.
+
+    Attributes:
+        place: The file's path inside the source, with `/`: the key that images are sorted by.
+        file: Where to open it.
+        label: The name of its class.
+        patient: The patient's identifier in the source.
+        split: The split that the source puts it in, None where the source has none.
+    """
+
+    place: str = field(repr=False)
+    file: Path = field(repr=False)
+    label: str
+    patient: str = field(repr=False)
+    split: Split | None
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The entries of a source, sorted by place, and what to say about them in the dataset's card."""
+
+    entries: tuple[Entry, ...]
+    remarks: tuple[str, ...] = ()
