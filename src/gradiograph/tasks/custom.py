@@ -63,7 +63,7 @@ def custom(
         if not isinstance(model, nn.Module):
             msg = f"task 'custom': '{entry}' returns a {type(model).__name__}; allowed is a torch.nn.Module."
             raise BadSetting(msg)
-        _refuse_tied(entry, model)
+        _check_names(entry, model)
         return model
 
     return make_task(
@@ -129,12 +129,14 @@ def _call(entry: str, function: Callable[..., object], arguments: dict[str, Any]
         raise BadSetting(msg) from error
 
 
-def _refuse_tied(entry: str, model: nn.Module) -> None:
-    once = {name for name, _ in model.named_parameters()}
-    tied = [name for name, _ in model.named_parameters(remove_duplicate=False) if name not in once]
-    if tied:
-        msg = (
-            f"task 'custom': the model of '{entry}' has parameters under two names ({', '.join(tied[:3])}); "
-            "an update names each parameter once. Untie them."
-        )
-        raise BadSetting(msg)
+def _check_names(entry: str, model: nn.Module) -> None:
+    """Refuse tensors that a round could not replace by name: of two names, or left out of the state dict."""
+    once = {name for name, _ in [*model.named_parameters(), *model.named_buffers()]}
+    state = model.state_dict()
+    for problem, names, remedy in (
+        ("parameters or buffers of a second name", [name for name in state if name not in once], "Untie them."),
+        ("buffers outside its state dict", sorted(once - set(state)), "Register them with persistent=True."),
+    ):
+        if names:
+            msg = f"task 'custom': the model of '{entry}' has {problem}: {', '.join(names[:3])}. {remedy}"
+            raise BadSetting(msg)
