@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from gradiograph.core.errors import WeightsProblem
-from gradiograph.tasks import load_into, load_state
+from gradiograph.tasks import check_state, load_into, load_state
 
 
 class Attack:
@@ -119,11 +119,13 @@ def test_weights_that_do_not_fit_name_every_kind_of_problem_once() -> None:
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     state = {"0.weight": torch.ones(2, 5), "0.bias": torch.ones(2), "head.bias": torch.ones(2)}
     with pytest.raises(WeightsProblem) as caught:
-        load_into(model, state)
+        check_state(model, state)
     assert str(caught.value) == (
         "The weights do not fit the model. 4 missing from the file: 1.weight, 1.bias, 2.weight and 1 more. "
         "1 unknown to the model: head.bias. "
         "1 of another shape: 0.weight is (2, 5) in the file and (2, 2) in the model. "
         "Check that the task's network, num_classes and image size are those that the weights were trained with."
     )
+    with pytest.raises(WeightsProblem, match="do not fit"):
+        load_into(model, state)
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())

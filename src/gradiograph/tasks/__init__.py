@@ -7,9 +7,10 @@ from gradiograph.tasks.losses import cross_entropy
 from gradiograph.tasks.resnet18 import resnet18
 from gradiograph.tasks.resnet18_groupnorm import resnet18_groupnorm
 from gradiograph.tasks.resnet_wide_head import resnet_wide_head
-from gradiograph.tasks.weights import load_into, load_state
+from gradiograph.tasks.weights import check_state, load_into, load_state
 
 __all__ = [
+    "check_state",
     "cross_entropy",
     "custom",
     "densenet121",

@@ -58,6 +58,20 @@ def load_into(model: nn.Module, state: Tensors) -> None:
         state: All parameters and buffers by name.
 
     Raises:
+        WeightsProblem: see `check_state`.
+    """
+    check_state(model, state)
+    model.load_state_dict(dict(state))
+
+
+def check_state(model: nn.Module, state: Tensors) -> None:
+    """Check that a state dict has exactly the model's names and shapes.
+
+    Args:
+        model: Not changed.
+        state: All parameters and buffers by name.
+
+    Raises:
         WeightsProblem: a name is missing or unexpected, or a shape differs; the message names the first few.
     """
     own = model.state_dict()
@@ -77,7 +91,6 @@ def load_into(model: nn.Module, state: Tensors) -> None:
             "Check that the task's network, num_classes and image size are those that the weights were trained with."
         )
         raise WeightsProblem(msg)
-    model.load_state_dict(dict(state))
 
 
 def _read(path: Path) -> Any:  # noqa: ANN401 - the file decides
