@@ -158,7 +158,7 @@ def test_a_half_written_cell_is_ignored_and_cleaned(log):
 def test_what_a_living_process_is_writing_is_left_alone(log):
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as writer:
         half = log.directory / "cells" / f".tmp-c2.{writer.pid}"
-        half.mkdir()
+        half.mkdir(parents=True)
         Log.open(log.directory)
         assert half.is_dir()
         writer.communicate(b"\n")
