@@ -1,1 +1,21 @@
-"""Room attacks."""
+"""Attacks: observation to reconstruction, each a choice of likelihood, parametrisation, prior and optimiser."""
+
+from gradiograph.attacks.dlg import dlg
+from gradiograph.attacks.gradient_matching import gradient_matching
+from gradiograph.attacks.idlg import idlg
+from gradiograph.attacks.inverting_gradients import inverting_gradients
+from gradiograph.attacks.label_inference import infer_labels
+from gradiograph.attacks.latent_matching import latent_matching
+from gradiograph.attacks.matching import GradientMatching
+from gradiograph.attacks.rog import rog
+
+__all__ = [
+    "GradientMatching",
+    "dlg",
+    "gradient_matching",
+    "idlg",
+    "infer_labels",
+    "inverting_gradients",
+    "latent_matching",
+    "rog",
+]

@@ -1,0 +1,105 @@
+"""Labels from the gradient of the last dense layer."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+from gradiograph.attacks.likelihoods import seen_update
+from gradiograph.core.errors import BadSetting
+from gradiograph.core.task import copy_buffers
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from gradiograph.core.attack import Observation
+    from gradiograph.core.task import Task
+    from gradiograph.core.tensors import Tensors
+
+NUM_DUMMIES = 16
+
+
+def infer_labels(observation: Observation, generator: torch.Generator) -> Tensor:
+    """How many images of each class lie behind an update, from the rows of the last dense layer's gradient.
+
+    Under the cross entropy, entry k of the bias's gradient is the mean over the images of p_k - y_k: the share of
+    images of class k lowers it by exactly that share. For one image the only negative entry is the label (Zhao et al.
+    2020, arXiv 2001.02610, section 3.1). For more, the classes with a negative entry are present; each image found is
+    taken off its class and the lowest class is named next, until all are (Wainakh et al. 2021, arXiv 2105.09369,
+    algorithm 1). A delta is divided by -learning_rate * steps first.
+
+    Differs from the papers: both read the row sums of the weight's gradient, which need non-negative features and, for
+    the counts, an estimate of one image's impact. Where the layer has a bias, its gradient is read in their place:
+    the features do not matter and the impact, -1 / B, is known. The offset p_k is the mean prediction on uniform noise.
+
+    Args:
+        observation: What the server holds; its protocol is known.
+        generator: Draws the noise images on the CPU.
+
+    Returns:
+        int64 (B,), ascending: the order within a batch leaves no trace in its gradient.
+
+    Raises:
+        BadSetting: the update has no dense layer with one output a class.
+    """
+    gradient, task, count = _gradient(observation), observation.task, observation.num_examples
+    layer = _last_dense_layer(task, gradient)
+    has_bias = f"{layer}bias" in gradient
+    entries = gradient[f"{layer}bias"] if has_bias else gradient[f"{layer}weight"].sum(dim=1)
+    if count == 1:
+        return entries.argmin().reshape(1)
+    negative = entries.clamp(max=0).sum()
+    impact = -1.0 / count if has_bias else float(negative) * (1 + 1 / task.num_classes) / count
+    offset = _mean_prediction(observation, generator) if has_bias else torch.zeros_like(entries)
+    return _count(entries, offset, impact, count)
+
+
+def _gradient(observation: Observation) -> Tensors:
+    """The seen update as a gradient; the mean over the local steps for a delta."""
+    seen, update = seen_update(observation), observation.rounds[0][1]
+    if update.kind == "gradient":
+        return seen
+    scale = -(observation.local_learning_rate or 1.0) * (observation.local_steps or 1)
+    return {name: tensor / scale for name, tensor in seen.items()}
+
+
+def _last_dense_layer(task: Task, gradient: Tensors) -> str:
+    """The prefix of its parameters' names, such as "classifier."."""
+    prefixes = [
+        f"{name}." if name else ""
+        for name, module in task.model.named_modules()
+        if isinstance(module, nn.Linear) and module.out_features == task.num_classes
+    ]
+    found = [prefix for prefix in prefixes if f"{prefix}weight" in gradient]
+    if not found:
+        msg = (
+            f"Labels cannot be inferred: no dense layer with {task.num_classes} outputs is in the update. "
+            'Grant threat.knows_labels, or choose an attack with labels = "joint".'
+        )
+        raise BadSetting(msg)
+    return found[-1]
+
+
+def _mean_prediction(observation: Observation, generator: torch.Generator) -> Tensor:
+    task, (state, _) = observation.task, observation.rounds[0]
+    noise = torch.rand(NUM_DUMMIES, *task.image_shape, generator=generator)
+    with torch.no_grad():
+        weights = {**state, **copy_buffers(task, state)}
+        outputs = task.forward(weights, noise.to(next(iter(state.values())).device))
+    return outputs.softmax(dim=1).mean(dim=0)
+
+
+def _count(entries: Tensor, offset: Tensor, impact: float, count: int) -> Tensor:
+    """Name one image after the other; see `infer_labels`."""
+    rest = entries.clone()
+    # Where more classes look present than there are images, the strongest are.
+    named = [int(k) for k in rest.argsort()[:count] if rest[k] < 0]
+    for k in named:
+        rest[k] -= impact
+    while len(named) < count:
+        k = int((rest - offset).argmin())
+        rest[k] -= impact
+        named.append(k)
+    return torch.tensor(sorted(named), device=entries.device)

@@ -1,0 +1,98 @@
+"""How well a candidate's update explains the update that was seen: each a function of the belief, smaller is better."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from torch.nn import functional as F
+
+from gradiograph.core.defence import Chain
+from gradiograph.core.tensors import Belief
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from gradiograph.core.attack import Observation
+    from gradiograph.core.tensors import Tensors
+
+LikelihoodName = Literal["l2", "cosine", "cosine_per_layer", "channel"]
+Misfit = Callable[[Belief], "Tensor"]
+
+
+def misfit(name: LikelihoodName, observation: Observation) -> Misfit:
+    """The misfit of a candidate's update to the first update that was seen.
+
+    Args:
+        name: "l2", "cosine", "cosine_per_layer" or "channel". "channel" is the negative log-likelihood of the
+            client's defence per value, so that its scale does not grow with the model. An empty chain has no
+            likelihood (its output is its input), so that "channel" is "l2" there.
+        observation: What the server holds; its defence must be known for "channel".
+
+    Returns:
+        Belief -> scalar, differentiable in the belief. What depends on the seen update alone is computed here, once.
+    """
+    seen = seen_update(observation)
+    if name == "channel" and observation.defence is not None and observation.defence != Chain():
+        defence, count = observation.defence, sum(tensor.numel() for tensor in seen.values())
+        return lambda belief: -defence.log_likelihood(seen, belief) / count
+    if name == "cosine":
+        return cosine(seen)
+    if name == "cosine_per_layer":
+        return cosine_per_layer(seen)
+    return squared_error(seen)
+
+
+def seen_update(observation: Observation) -> Tensors:
+    """The first round's update: the trainable tensors, in the task's order."""
+    tensors = observation.rounds[0][1].tensors
+    return {name: tensors[name].detach() for name in observation.task.trainable if name in tensors}
+
+
+def squared_error(seen: Tensors) -> Misfit:
+    """The squared error over the squared norm of the seen update (Zhu et al. 2019, arXiv 1906.08935, equation 4).
+
+    Differs from the paper: the division, a constant. An update after few steps of 1e-4 has squared entries of
+    about 1e-12, below the tolerances at which L-BFGS stops.
+    """
+    scale = 1 / max(float(_dot(seen, seen)), torch.finfo(torch.float32).tiny)
+
+    def measure(belief: Belief) -> Tensor:
+        errors = [F.mse_loss(belief.mean[name], tensor, reduction="sum") for name, tensor in seen.items()]
+        return torch.stack(errors).sum() * scale
+
+    return measure
+
+
+def cosine(seen: Tensors) -> Misfit:
+    """1 - cosine over the whole update, in [0, 2] (Geiping et al. 2020, arXiv 2003.14053, equation 4)."""
+    norm = _norm(_dot(seen, seen))
+
+    def measure(belief: Belief) -> Tensor:
+        mean = {name: belief.mean[name] for name in seen}
+        return 1 - _dot(mean, seen) / (_norm(_dot(mean, mean)) * norm)
+
+    return measure
+
+
+def cosine_per_layer(seen: Tensors) -> Misfit:
+    """The mean over layers of 1 - cosine, in [0, 2]; a layer is a module's weight and bias together.
+
+    A layer in which nothing was seen says nothing and is left out.
+    """
+    layers: dict[str, dict[str, Tensor]] = {}
+    for name, tensor in seen.items():
+        layers.setdefault(name.rpartition(".")[0], {})[name] = tensor
+    measures = [cosine(layer) for layer in layers.values() if float(_dot(layer, layer)) > 0] or [cosine(seen)]
+    return lambda belief: torch.stack([measure(belief) for measure in measures]).mean()
+
+
+def _dot(first: Tensors, second: Tensors) -> Tensor:
+    """The inner product over all tensors of `first`, without joining them into one vector."""
+    return torch.stack([torch.dot(first[name].reshape(-1), second[name].reshape(-1)) for name in first]).sum()
+
+
+def _norm(squared: Tensor) -> Tensor:
+    # The slope of the square root is infinite at zero; a candidate may have a zero gradient.
+    return squared.clamp_min(torch.finfo(squared.dtype).tiny).sqrt()

@@ -1,0 +1,103 @@
+"""What the search moves: a latent, and the images that it stands for."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from math import ceil
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from torch.nn import functional as F
+
+from gradiograph.core.errors import BadSetting
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parametrisation(ABC):
+    """A differentiable map from a latent to images (B, C, *spatial)."""
+
+    @abstractmethod
+    def start(self, count: int, image_shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+        """A random latent for `count` images of this shape, drawn on the CPU."""
+
+    @abstractmethod
+    def images(self, latent: Tensor, image_shape: tuple[int, ...]) -> Tensor:
+        """The images of a latent, differentiably."""
+
+    @abstractmethod
+    def project(self, latent: Tensor) -> None:
+        """Put the latent back where it may lie, in place, after each step."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pixels(Parametrisation):
+    """Each pixel by itself: image = centre + scale * latent, the latent drawn from N(0, 1).
+
+    Args:
+        centre: Pixel value of a latent of zero.
+        scale: Pixel value of a latent of one, beyond the centre.
+        boxed: Keep the images in [0, 1] by projection after each step.
+    """
+
+    centre: float = 0.0
+    scale: float = 1.0
+    boxed: bool = False
+
+    def start(self, count: int, image_shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+        """(count, *image_shape), from N(0, 1), inside the box."""
+        latent = torch.randn(count, *image_shape, generator=generator)
+        self.project(latent)
+        return latent
+
+    def images(self, latent: Tensor, image_shape: tuple[int, ...]) -> Tensor:
+        """Centre + scale * latent."""
+        return self.centre + self.scale * latent
+
+    def project(self, latent: Tensor) -> None:
+        """Clamp so that the images lie in [0, 1]."""
+        if self.boxed:
+            latent.clamp_(-self.centre / self.scale, (1 - self.centre) / self.scale)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LowResolution(Parametrisation):
+    """A smaller picture, upsampled: fewer unknowns, smooth images (Yue et al. 2023, arXiv 2206.04055, section 4.2).
+
+    Args:
+        factor: Height and width of the latent are those of the image divided by this, rounded up.
+        grey: One latent channel, repeated to all channels of the image: radiographs are grey.
+        interpolation: How the latent is upsampled.
+    """
+
+    factor: int = 4
+    grey: bool = False
+    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
+
+    def start(self, count: int, image_shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+        """(count, C or 1, ceil(H / factor), ceil(W / factor)), from U(0, 1).
+
+        Raises:
+            BadSetting: the images are not two-dimensional.
+        """
+        if len(image_shape) != 3:
+            msg = (
+                f"A low-resolution latent is made for images (C, H, W); the task's have the shape {image_shape}. "
+                "Choose an attack on pixels, such as 'inverting_gradients'."
+            )
+            raise BadSetting(msg)
+        channels, *sides = image_shape
+        small = [ceil(side / self.factor) for side in sides]
+        return torch.rand(count, 1 if self.grey else channels, *small, generator=generator)
+
+    def images(self, latent: Tensor, image_shape: tuple[int, ...]) -> Tensor:
+        """The latent, upsampled to the image's height and width."""
+        channels, *sides = image_shape
+        images = F.interpolate(latent, size=sides, mode=self.interpolation, align_corners=False)
+        return images.expand(-1, channels, -1, -1) if self.grey else images
+
+    def project(self, latent: Tensor) -> None:
+        """Nothing: a latent may leave [0, 1], as the bright side of an edge needs; the result is clamped."""

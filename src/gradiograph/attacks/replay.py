@@ -1,0 +1,92 @@
+"""From a candidate batch to the update that it would have made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Literal
+
+import torch
+
+from gradiograph.attacks.likelihoods import seen_update
+from gradiograph.core.errors import MissingKnowledge
+from gradiograph.core.task import copy_buffers, mean_gradient
+from gradiograph.core.tensors import Batch, Belief
+
+if TYPE_CHECKING:
+    from gradiograph.core.attack import Observation
+    from gradiograph.core.tensors import Tensors
+
+ReplayName = Literal["exact", "midpoint"]
+Replay = Callable[[Batch], Belief]
+
+MIDPOINT_TOLERANCE = 0.1
+"""Largest disagreement at which the midpoint stands in for the local steps."""
+
+
+def exact(observation: Observation) -> Replay:
+    """The protocol itself, differentiably; it costs as many gradients as the client took steps.
+
+    Raises:
+        MissingKnowledge: the observation does not hold the protocol.
+    """
+    if observation.simulate is None:
+        msg = "The replay needs the client's protocol, which this observation does not hold. Grant knows_protocol."
+        raise MissingKnowledge(msg)
+    return observation.simulate
+
+
+def midpoint(observation: Observation) -> Replay:
+    """One gradient in the middle of the client's path, for all local steps together.
+
+    The server knows both ends of the path. Along a straight path the n steps of SGD take their gradients at 0, 1/n,
+    ..., (n - 1)/n of the way, on average at (n - 1)/(2n): there the gradient is taken, times -learning_rate * n. Exact
+    for one step; for more the error is of second order in learning_rate * n at the true images, at the price of one
+    gradient. It fails where local training converges within the round, where the local optimiser is not plain SGD,
+    and where a defence has left too little of the update to find the middle: compare `agrees`.
+
+    Raises:
+        MissingKnowledge: the observation does not hold the protocol.
+    """
+    if observation.local_steps is None or observation.local_learning_rate is None:
+        msg = "The midpoint needs the local steps and learning rate, which this observation does not hold. "
+        raise MissingKnowledge(msg + "Grant knows_protocol.")
+    state, _ = observation.rounds[0]
+    steps = observation.local_steps
+    share = (steps - 1) / (2 * steps)
+    middle = {name: state[name].detach() + share * delta for name, delta in seen_update(observation).items()}
+    scale = -observation.local_learning_rate * steps
+
+    def replay(batch: Batch) -> Belief:
+        weights = {**state, **copy_buffers(observation.task, state), **middle}
+        gradient = mean_gradient(observation.task, weights, batch, create_graph=True)
+        return Belief({name: scale * tensor for name, tensor in gradient.items()})
+
+    return replay
+
+
+def disagreement(approximate: Tensors, exact: Tensors) -> float:
+    """How far an approximate update is from the exact one: the larger of two relative errors, 0 where they agree.
+
+    One is of the whole update, |approximate - exact| / |exact|. The other is the worst tensor's error of direction, the
+    distance between the two unit vectors, sqrt(2 - 2 cosine), so that a small layer cannot hide. Infinite where a
+    value is not finite.
+    """
+    direction, error, total = 0.0, 0.0, 0.0
+    for name, right in exact.items():
+        left = approximate[name]
+        norms = float(left.norm()), float(right.norm())
+        error += float((left - right).norm()) ** 2
+        total += norms[1] ** 2
+        if norms[1] > 0:
+            unit = left / norms[0] if norms[0] > 0 else left
+            direction = max(direction, float((unit - right / norms[1]).norm()))
+    found = max(direction, (error / total) ** 0.5 if total else error)
+    return found if torch.isfinite(torch.tensor(error + direction)) else float("inf")
+
+
+def agrees(approximate: Replay, exact: Replay, batch: Batch) -> bool:
+    """Whether two replays of one candidate lie within `MIDPOINT_TOLERANCE`."""
+    fixed = Batch(batch.images.detach(), batch.targets.detach())
+    left = {name: tensor.detach() for name, tensor in approximate(fixed).mean.items()}
+    right = {name: tensor.detach() for name, tensor in exact(fixed).mean.items()}
+    return disagreement(left, right) <= MIDPOINT_TOLERANCE
