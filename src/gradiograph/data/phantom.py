@@ -1,0 +1,122 @@
+"""The built-in phantom: chest films that are computed, so that an audit needs no patient."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import lru_cache
+from typing import Annotated, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from gradiograph.core.errors import BadSetting
+from gradiograph.core.records import Dataset, Record, Split
+from gradiograph.core.registry import register
+from gradiograph.core.seeds import numpy_stream
+from gradiograph.data.radiograph import draw_setup, render, vary_setup
+from gradiograph.data.thorax import draw_thorax
+
+_CACHE_BYTES = 2**28
+_SPLITS: tuple[Split, ...] = ("train", "val", "test")
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+@register("data", "phantom")
+def phantom(
+    *,
+    image_size: Annotated[int, Field(ge=16, le=1024)] = 64,
+    patients: Annotated[int, Field(ge=10)] = 600,
+    films_per_patient: Annotated[float, Field(ge=1, le=10)] = 1,
+    channels: Literal[1, 3] = 1,
+    seed: int = 0,
+    bits: Literal[8, 16] = 8,
+    fractions: tuple[Share, Share, Share] = (0.7, 0.1, 0.2),
+) -> Dataset:
+    """Computed frontal chest radiographs, half of the patients with pneumonia: no data, no network, no patient.
+
+    Every film is the projection of an invented thorax: attenuation along the rays, scatter, quantum noise, film curve.
+    A patient's anatomy, and a film of it, depend only on the seed and on their own numbers, so that more patients or
+    films leave the others as they were; the anatomy is the same at every image size. Films are rendered when read.
+
+    Args:
+        image_size: Pixels along a side.
+        patients: Number of patients; every second one has pneumonia.
+        films_per_patient: Films of each patient; between two whole numbers, the mean.
+        channels: 1, or 3 equal ones for networks that want colour.
+        seed: Seed of the whole population.
+        bits: Grey levels of a film, as an exponent of 2.
+        fractions: Shares of the patients in train, val and test, kept within one patient in each class.
+
+    Returns:
+        Classes NORMAL and PNEUMONIA; records in the order of the patients.
+
+    Raises:
+        BadSetting: the fractions do not add up to 1.
+
+    >>> films = phantom(patients=10, image_size=32)
+    >>> films.read([0, 9]).shape, films.classes
+    ((2, 1, 32, 32), ('NORMAL', 'PNEUMONIA'))
+    """
+    if abs(sum(fractions) - 1) > 1e-6:
+        msg = (
+            f"data 'phantom': fractions = {fractions} add up to {sum(fractions):g}. "
+            "The shares of train, val and test must add up to 1."
+        )
+        raise BadSetting(msg)
+    splits = _splits(-(-patients // 2), fractions)
+    films = [(patient, film) for patient in range(patients) for film in range(_count(seed, patient, films_per_patient))]
+    records = tuple(
+        Record(index=index, label=patient % 2, patient=f"phantom-{patient:06d}", split=splits[patient // 2])
+        for index, (patient, film) in enumerate(films)
+    )
+    levels = 2**bits - 1
+
+    @lru_cache(maxsize=max(16, 8 * _CACHE_BYTES // (bits * image_size**2)))
+    def film_levels(index: int) -> NDArray[np.unsignedinteger]:
+        film = _film(seed, *films[index], image_size)
+        return np.rint(film * levels).astype(np.uint8) if bits == 8 else np.rint(film * levels).astype(np.uint16)
+
+    def read(indices: Sequence[int]) -> NDArray[np.float32]:
+        images = np.empty((len(indices), channels, image_size, image_size), np.float32)
+        for place, index in enumerate(indices):
+            images[place] = film_levels(int(index)) / np.float32(levels)
+        return images
+
+    return Dataset(
+        name="phantom",
+        classes=("NORMAL", "PNEUMONIA"),
+        records=records,
+        image_shape=(channels, image_size, image_size),
+        read=read,
+        card=(
+            f"Computed chest radiographs of {patients} invented patients, seed {seed}. No real patient. "
+            f"{len(films)} films, {image_size} x {image_size}, {bits} bits; split by patient."
+        ),
+    )
+
+
+def _film(seed: int, patient: int, film: int, size: int) -> NDArray[np.float32]:
+    """Film number `film` of a patient, before quantisation."""
+    own = numpy_stream(seed, "phantom", patient)
+    thorax, setup = draw_thorax(own, positive=patient % 2 == 1), draw_setup(own)
+    rng = numpy_stream(seed, "phantom", patient, "film", film)
+    thorax = replace(thorax, breath=rng.normal(0, 0.025), turn=thorax.turn + rng.normal(0, 0.015))
+    return render(thorax, vary_setup(setup, rng), rng, size)
+
+
+def _count(seed: int, patient: int, mean: float) -> int:
+    """Films of a patient: the whole part of the mean, and one more with the probability of its fraction."""
+    return int(mean + numpy_stream(seed, "phantom", patient, "count").random())
+
+
+def _splits(patients: int, fractions: tuple[float, float, float]) -> list[Split]:
+    """The splits of one class: each patient goes where most is missing, so that later ones change nothing."""
+    counts = [0, 0, 0]
+    splits: list[Split] = []
+    for patient in range(1, patients + 1):
+        place = max(range(3), key=lambda i: fractions[i] * patient - counts[i])
+        counts[place] += 1
+        splits.append(_SPLITS[place])
+    return splits
