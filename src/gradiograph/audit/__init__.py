@@ -1,1 +1,25 @@
-"""Room audit."""
+"""The audit: the spec, the grid, the controls, the run; the only room that wires the others together."""
+
+from gradiograph.audit.captured import run_captured
+from gradiograph.audit.catalogue import load_components
+from gradiograph.audit.cost import Cost, estimate
+from gradiograph.audit.plan import Plan, plan
+from gradiograph.audit.rescore import rescore
+from gradiograph.audit.run import Progress, run
+from gradiograph.audit.spec import Spec, builtin, load_spec, parse_spec
+
+__all__ = [
+    "Cost",
+    "Plan",
+    "Progress",
+    "Spec",
+    "builtin",
+    "estimate",
+    "load_components",
+    "load_spec",
+    "parse_spec",
+    "plan",
+    "rescore",
+    "run",
+    "run_captured",
+]

@@ -41,7 +41,11 @@ class Protocol(ABC):
 
     @abstractmethod
     def num_steps(self, num_examples: int) -> int:
-        """The number of local optimiser steps on this many images."""
+        """The number of local optimiser steps on this many images.
+
+        Raises:
+            BadInput: a mini-batch is larger than this many images.
+        """
 
     @abstractmethod
     def local_update(

@@ -35,6 +35,19 @@ class Component:
         """The first line of the docstring."""
         return (inspect.getdoc(self.build) or "").partition("\n")[0]
 
+    @property
+    def documentation(self) -> str:
+        """The whole docstring."""
+        return inspect.getdoc(self.build) or ""
+
+    def describe_settings(self) -> tuple[tuple[str, str, str], ...]:
+        """Name, what it takes and default of each setting."""
+        schema = self.settings.model_json_schema().get("properties", {})
+        return tuple(
+            (name, _takes(schema[name]), "required" if field.is_required() else repr(field.default))
+            for name, field in self.settings.model_fields.items()
+        )
+
     @cached_property
     def settings(self) -> type[BaseModel]:
         """The keyword-only parameters as a pydantic model that refuses any other key."""
@@ -71,6 +84,22 @@ class Component:
             else:
                 lines.append(f"{self.kind} '{self.name}': {key} = {problem['input']!r} is refused: {problem['msg']}.")
         return " ".join(lines)
+
+
+def _takes(schema: Mapping[str, Any]) -> str:
+    """A JSON schema in words: "integer, minimum 1"."""
+    if "anyOf" in schema:
+        return " or ".join(_takes(option) for option in schema["anyOf"])
+    if "enum" in schema:
+        return " | ".join(map(str, schema["enum"]))
+    limits = {"minimum": ">=", "maximum": "<=", "exclusiveMinimum": ">", "exclusiveMaximum": "<"}
+    words = [f"{sign} {schema[key]}" for key, sign in limits.items() if key in schema]
+    kind = (
+        f"list of {_takes(schema['items'])}"
+        if "items" in schema
+        else str(schema.get("type", schema.get("const", "any")))
+    )
+    return ", ".join([{"null": "nothing", "string": "text"}.get(kind, kind), *words])
 
 
 _COMPONENTS: dict[str, dict[str, Component]] = {kind: {} for kind in KINDS}

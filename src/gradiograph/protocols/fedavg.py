@@ -78,10 +78,13 @@ class FedAvg(Protocol):
         return self.learning_rate
 
     def num_steps(self, num_examples: int) -> int:
-        """Optimiser steps in a round on this many images."""
-        if self.local_steps is not None:
-            return self.local_steps
-        return (self.local_epochs or 0) * ceil(num_examples / self._batch_size(num_examples))
+        """Optimiser steps in a round on this many images.
+
+        Raises:
+            BadSetting: a mini-batch is larger than this many images.
+        """
+        steps_an_epoch = ceil(num_examples / self._batch_size(num_examples))
+        return self.local_steps or (self.local_epochs or 0) * steps_an_epoch
 
     def local_update(
         self,
@@ -130,7 +133,7 @@ class FedAvg(Protocol):
         while True:
             whole = size == num_examples or generator is None
             order = torch.arange(num_examples) if whole else torch.randperm(num_examples, generator=generator)
-            yield from order.split(size)
+            yield from torch.split(order, size)
 
     def _optimiser(self) -> Step:
         if self.optimiser == "adamw":

@@ -1,0 +1,117 @@
+"""Attacking an update that was captured elsewhere: two state dicts, before and after the client's round."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from gradiograph.audit.catalogue import prepare
+from gradiograph.audit.client import CapturedRound
+from gradiograph.audit.films import AuditFilms, Selection
+from gradiograph.audit.grid import NONE, cells
+from gradiograph.audit.plan import Plan, plan
+from gradiograph.audit.run import Progress, execute, silent
+from gradiograph.core import registry
+from gradiograph.core.errors import BadSetting, DataProblem
+from gradiograph.core.seeds import numpy_stream
+from gradiograph.core.tensors import Tensors, Update
+from gradiograph.tasks import load_into, load_state
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from torch import Tensor
+
+    from gradiograph.audit.grid import GridCell
+    from gradiograph.audit.spec import Captured, Spec
+    from gradiograph.core.task import Task
+    from gradiograph.log import Log
+
+
+def run_captured(
+    spec: Spec, folder: Path, out: Path, before: Path, after: Path, *, command: str = "", progress: Progress = silent
+) -> Log:
+    """Attack a captured update with every attack and seed of the audit, and score it against the originals.
+
+    The mismatched control attacks an update that we make from public films of the same classes, from the same weights.
+
+    Args:
+        spec: One task, one protocol that sends a delta, and a table `captured` with the originals.
+        folder: What relative paths in the audit are relative to.
+        out: The run's folder, new.
+        before: State dict before the round.
+        after: State dict after it, as the server received it.
+        command: The command line, for the record.
+        progress: Called as the work goes on.
+
+    Raises:
+        BadInput: the audit, the weights or the originals do not fit.
+    """
+    captured = _require_captured(spec)
+    # Two "batches": the captured one and the public one that serves as its mismatched update.
+    update = {"victims": spec.victims.model_copy(update={"batches": 2, "size": captured.num_examples})}
+    attacked = spec.model_copy(update={**update, "defences": [captured.defence], "defended": type(spec.defended)()})
+    made = plan(attacked, folder)
+    films = _films(made, captured, folder)
+    task = made.task(spec.task[0], spec.seeds[0])
+    made = replace(made, films=films, cells=_scored_cells(made), captured=_round(task, captured, before, after))
+    return execute(made, attacked, out, resume=False, command=command, progress=progress)
+
+
+def _require_captured(spec: Spec) -> Captured:
+    if spec.captured is None:
+        msg = "run --update needs a table [captured] with num_examples, originals, and the defence that was in place."
+        raise BadSetting(msg)
+    for key, entries in (("task", spec.task), ("protocol", spec.protocol)):
+        if len(entries) > 1:
+            msg = f"run --update attacks one update; the audit has {len(entries)} entries in {key}. Keep one."
+            raise BadSetting(msg)
+    if spec.protocol[0].get("use") == "fedsgd":
+        msg = "Two state dicts differ by a delta; protocol 'fedsgd' sends a gradient. Use 'fedavg', local_steps = 1."
+        raise BadSetting(msg)
+    return spec.captured
+
+
+def _films(made: Plan, captured: Captured, folder: Path) -> AuditFilms:
+    originals = registry.build("data", prepare("data", captured.originals, folder))
+    if originals.classes != made.films.dataset.classes or originals.image_shape != made.films.dataset.image_shape:
+        msg = (
+            f"captured.originals have classes {originals.classes} and shape {originals.image_shape}, the data "
+            f"{made.films.dataset.classes} and {made.films.dataset.image_shape}. Both must agree."
+        )
+        raise DataProblem(msg)
+    if len(originals.records) != captured.num_examples:
+        held = len(originals.records)
+        msg = f"captured.originals holds {held} films, captured.num_examples is {captured.num_examples}. Mend either."
+        raise DataProblem(msg)
+    victims = Selection(dataset=originals, records=originals.records)
+    public = made.films.public
+    rng = numpy_stream(made.spec.victims.seed, "captured")
+    stand_in = Selection(
+        dataset=public.dataset,
+        records=tuple(public.records[rng.choice((public.labels == label).nonzero()[0])] for label in victims.labels),
+    )
+    return AuditFilms(victims=(victims, stand_in), public=public, gallery=made.films.gallery)
+
+
+def _scored_cells(made: Plan) -> tuple[GridCell, ...]:
+    """Only what is scored against the captured films, and the attack on the stand-in that its control reads."""
+    return tuple(c for c in cells(made.spec) if c.batch == 0 or c.control == NONE)
+
+
+def _fitted(task: Task, path: Path) -> dict[str, Tensor]:
+    load_into(task.model, load_state(path))
+    return task.state()
+
+
+def _round(task: Task, captured: Captured, before: Path, after: Path) -> CapturedRound:
+    start, end = (_fitted(task, path) for path in (before, after))
+    change: Tensors = {name: end[name] - start[name] for name in start if start[name].is_floating_point()}
+    update = Update(
+        tensors={name: change[name] for name in task.trainable},
+        buffers={name: tensor for name, tensor in change.items() if name not in dict(task.model.named_parameters())},
+        kind="delta",
+        num_examples=captured.num_examples,
+        num_bytes=sum(tensor.numel() * tensor.element_size() for tensor in change.values()),
+    )
+    return CapturedRound(start, update)

@@ -1,0 +1,190 @@
+"""The films of an audit: the victims, the attacker's public films, the gallery that identification searches."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from gradiograph.core import registry
+from gradiograph.core.errors import BadSetting, DataProblem
+from gradiograph.core.seeds import numpy_stream
+from gradiograph.data.sites import assign_clients
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from numpy.typing import NDArray
+
+    from gradiograph.audit.spec import Films, Spec, Victims
+    from gradiograph.core.records import Dataset, Record
+
+
+@dataclass(frozen=True, kw_only=True)
+class Selection:
+    """Some records of a data set."""
+
+    dataset: Dataset
+    records: tuple[Record, ...]
+
+    def read(self) -> NDArray[np.float32]:
+        """The films as (n, C, H, W) in [0, 1]."""
+        return self.dataset.read([record.index for record in self.records])
+
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        """The labels (n,)."""
+        return np.array([record.label for record in self.records], dtype=np.int64)
+
+    def count_by_class(self) -> dict[str, int]:
+        """Films by class name."""
+        count = Counter(record.label for record in self.records)
+        return {name: count[label] for label, name in enumerate(self.dataset.classes)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class AuditFilms:
+    """All films of one audit; no patient is in two of the three roles."""
+
+    victims: tuple[Selection, ...]
+    public: Selection
+    gallery: Selection
+
+    @property
+    def dataset(self) -> Dataset:
+        """The audited data."""
+        return self.victims[0].dataset
+
+    def mean_film(self) -> NDArray[np.float32]:
+        """The mean public film (C, H, W), summed in blocks so that any number of films fits."""
+        indices = [record.index for record in self.public.records]
+        blocks = [indices[start : start + 256] for start in range(0, len(indices), 256)]
+        total = sum(self.public.dataset.read(block).sum(axis=0, dtype=np.float64) for block in blocks)
+        return np.asarray(total / len(indices), dtype=np.float32)
+
+    def stock_films(self, batch: int, seed: int) -> NDArray[np.float32]:
+        """For each victim of a batch a public film of its class, drawn at random: (B, C, H, W)."""
+        rng = numpy_stream(seed, "stock film", batch)
+        labels = self.public.labels
+        drawn = [
+            self.public.records[rng.choice(np.flatnonzero(labels == label))] for label in self.victims[batch].labels
+        ]
+        return self.public.dataset.read([record.index for record in drawn])
+
+
+def open_films(spec: Spec) -> AuditFilms:
+    """Open the data, choose the victims, and set the public films and the gallery apart from them.
+
+    Raises:
+        BadInput: a source cannot be read, has too few patients, or its classes or sizes differ from the data's.
+    """
+    dataset = registry.build("data", spec.data)
+    victims = tuple(Selection(dataset=dataset, records=records) for records in choose_victims(dataset, spec.victims))
+    hidden = {record.patient for batch in victims for record in batch.records}
+    if spec.public.source is None and spec.public.split in (None, spec.victims.split):
+        msg = (
+            f"public.split = {spec.public.split!r} holds the victims' patients too (victims.split = "
+            f"{spec.victims.split!r}): the attacker would own what it attacks. Give it another split or another source."
+        )
+        raise BadSetting(msg)
+    public = _open(spec.public, dataset, exclude=hidden)
+    gallery_source = spec.gallery or spec.public.model_validate({"split": spec.victims.split})
+    gallery = _open(gallery_source, dataset, exclude=hidden)
+    _require_classes(public, victims, "public films")
+    return AuditFilms(victims=victims, public=public, gallery=gallery)
+
+
+def choose_victims(dataset: Dataset, victims: Victims) -> tuple[tuple[Record, ...], ...]:
+    """Batches of films of distinct patients; pairs of batches have the same classes in the same order.
+
+    The mismatched control attacks one batch and scores the result against another of the same classes, so batches come
+    in groups (the last may have three). Batch b is drawn from client b modulo the number of clients.
+
+    Raises:
+        DataProblem: a client has too few patients of a class.
+    """
+    sites = assign_clients(dataset, victims.clients, victims.seed, alpha=victims.dirichlet)
+    rng = numpy_stream(victims.seed, "victims")
+    pool = [
+        sites.records[i] for i in rng.permutation(len(sites.records)) if victims.split in (None, sites.records[i].split)
+    ]
+    taken: set[str] = set()
+    batches = []
+    for batch in range(victims.batches):
+        client = batch % victims.clients
+        records = [
+            _draw(pool, label, client, taken, sites, victims)
+            for label in label_sequence(batch, victims, len(sites.classes))
+        ]
+        batches.append(tuple(records))
+    return tuple(batches)
+
+
+def label_sequence(batch: int, victims: Victims, num_classes: int) -> tuple[int, ...]:
+    """The classes of a batch: all classes in turn, starting one further with each pair of batches.
+
+    >>> from gradiograph.audit.spec import Victims
+    >>> [label_sequence(b, Victims(batches=5, size=1), 2) for b in range(5)]
+    [(0,), (0,), (1,), (1,), (1,)]
+    """
+    start = group_of(batch, victims.batches)
+    return tuple((start + place) % num_classes for place in range(victims.size))
+
+
+def group_of(batch: int, batches: int) -> int:
+    """The group of batches that serve each other as mismatched update: pairs, the last with three where odd."""
+    return min(batch // 2, batches // 2 - 1)
+
+
+def mismatched_batch(batch: int, batches: int, attacked: int | None = None) -> int:
+    """The batch whose update stands in for this one's in the mismatched control: the next of its group.
+
+    Args:
+        batch: The batch that is scored.
+        batches: All batches of victims.
+        attacked: How many of them, from the first, are attacked; None means all.
+
+    >>> [mismatched_batch(b, 5) for b in range(5)]
+    [1, 0, 3, 4, 2]
+    """
+    attacked = batches if attacked is None else attacked
+    group = [other for other in range(attacked) if group_of(other, batches) == group_of(batch, batches)]
+    return group[(group.index(batch) + 1) % len(group)]
+
+
+def _draw(pool: Sequence[Record], label: int, client: int, taken: set[str], sites: Dataset, victims: Victims) -> Record:
+    for record in pool:
+        if record.label == label and record.client == client and record.patient not in taken:
+            taken.add(record.patient)
+            return record
+    have = len({r.patient for r in pool if r.label == label and r.client == client})
+    msg = (
+        f"victims: {victims.batches} batches of {victims.size} need more patients of class '{sites.classes[label]}' "
+        f"than the {have} of client {client} in split '{victims.split or 'all'}'. "
+        "Lower victims.batches, victims.size or victims.clients."
+    )
+    raise DataProblem(msg)
+
+
+def _open(films: Films, dataset: Dataset, exclude: Iterable[str]) -> Selection:
+    source = dataset if films.source is None else registry.build("data", films.source)
+    if source.classes != dataset.classes or source.image_shape != dataset.image_shape:
+        msg = (
+            f"A film source has classes {source.classes} and shape {source.image_shape}, the audited data "
+            f"{dataset.classes} and {dataset.image_shape}. Both must agree."
+        )
+        raise DataProblem(msg)
+    hidden = set(exclude) if source is dataset else set()
+    records = tuple(record for record in source.select(split=films.split) if record.patient not in hidden)
+    return Selection(dataset=source, records=records[: films.limit])
+
+
+def _require_classes(selection: Selection, victims: Sequence[Selection], role: str) -> None:
+    count = selection.count_by_class()
+    needed = {selection.dataset.classes[label] for batch in victims for label in batch.labels}
+    empty = sorted(name for name in needed if not count[name])
+    if empty:
+        msg = f"There are no {role} of class '{empty[0]}', which the victims have. Choose another split or source."
+        raise DataProblem(msg)

@@ -1,0 +1,136 @@
+"""Everything that can be refused before an audit runs, and what the run is built from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from itertools import product
+from typing import TYPE_CHECKING, Any
+
+from gradiograph.audit.catalogue import label, prepare, stack_label
+from gradiograph.audit.films import AuditFilms, open_films
+from gradiograph.audit.grid import GridCell, cells
+from gradiograph.core import registry
+from gradiograph.core.defence import Chain
+from gradiograph.core.errors import BadSetting
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from gradiograph.audit.client import CapturedRound
+    from gradiograph.audit.spec import Spec
+    from gradiograph.core.attack import Attack
+    from gradiograph.core.protocol import Protocol
+    from gradiograph.core.task import Task
+
+
+@dataclass(frozen=True, kw_only=True)
+class Builder:
+    """Builds components from an audit file whose relative paths are relative to `folder`."""
+
+    folder: Path
+
+    def make(self, kind: str, config: Mapping[str, Any], *context: object) -> Any:  # noqa: ANN401 - the kind's type
+        """The component of this configuration; raises `BadInput` where it does not exist or fit."""
+        return registry.build(kind, prepare(kind, dict(config), self.folder), *context)
+
+    def chain(self, stack: Sequence[Mapping[str, Any]]) -> Chain:
+        """A defence stack as one channel."""
+        return Chain(stages=tuple(self.make("defence", config) for config in stack))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """An audit that has passed every check that needs no attack."""
+
+    spec: Spec
+    builder: Builder
+    films: AuditFilms
+    cells: tuple[GridCell, ...] = field(repr=False)
+    captured: CapturedRound | None = None
+
+    def task(self, config: Mapping[str, Any], seed: int) -> Task:
+        """The task with the initial weights of this seed."""
+        made: Task = self.builder.make("task", config, self.films.dataset.image_shape, seed)
+        return made
+
+
+def plan(spec: Spec, folder: Path) -> Plan:
+    """Check every component and every pair of them, and open the data.
+
+    Raises:
+        BadInput: the first problem found, with the value and the next step.
+    """
+    builder = Builder(folder=folder)
+    _require_distinct(spec)
+    for kind, configs in _component_configs(spec):
+        for config in configs:
+            prepare(kind, dict(config), folder)
+    _require_knowledge(spec, builder)
+    prepared = spec.model_copy(
+        update={
+            "data": prepare("data", spec.data, folder),
+            "public": _located(spec.public, folder),
+            "gallery": spec.gallery and _located(spec.gallery, folder),
+            "networks": {name: folder / path for name, path in spec.networks.items()},
+        }
+    )
+    films = open_films(prepared)
+    made = Plan(spec=prepared, builder=builder, films=films, cells=cells(spec))
+    for task, protocol in product(spec.task, spec.protocol):
+        _require_fit(made, made.task(task, spec.seeds[0]), builder.make("protocol", protocol), label(task))
+    return made
+
+
+def build_attack(builder: Builder, config: Mapping[str, Any]) -> Attack:
+    """The attack of this configuration."""
+    attack: Attack = builder.make("attack", config)
+    return attack
+
+
+def _located(films: Any, folder: Path) -> Any:  # noqa: ANN401 - Films in, Films out
+    if films.source is None:
+        return films
+    own = {"split": films.split, "limit": films.limit}
+    return type(films).model_validate({**own, **prepare("data", films.source, folder)})
+
+
+def _component_configs(spec: Spec) -> list[tuple[str, Sequence[Mapping[str, Any]]]]:
+    return [
+        ("data", [spec.data]),
+        ("task", spec.task),
+        ("protocol", spec.protocol),
+        *(("defence", stack) for stack in spec.defences),
+        ("attack", [*spec.attacks, *(spec.defended.attacks or [])]),
+        ("metric", [*spec.metrics, *spec.metrics_if_available]),
+    ]
+
+
+def _require_distinct(spec: Spec) -> None:
+    lists = {
+        "task": [label(config) for config in spec.task if "use" in config],
+        "protocol": [label(config) for config in spec.protocol if "use" in config],
+        "defences": [stack_label(stack) for stack in spec.defences if all("use" in config for config in stack)],
+        "attacks": [label(config) for config in spec.attacks if "use" in config],
+    }
+    for key, labels in lists.items():
+        twice = [entry for entry in labels if labels.count(entry) > 1]
+        if twice:
+            msg = f"'{twice[0]}' stands twice in {key}; give each once."
+            raise BadSetting(msg)
+
+
+def _require_knowledge(spec: Spec, builder: Builder) -> None:
+    for config in [*spec.attacks, *(spec.defended.attacks or [])]:
+        spec.threat.require(config["use"], *build_attack(builder, config).requires)
+
+
+def _require_fit(made: Plan, task: Task, protocol: Protocol, name: str) -> None:
+    classes = made.films.dataset.classes
+    if task.num_classes != len(classes):
+        msg = (
+            f"task '{name}' has num_classes = {task.num_classes}, the data has {len(classes)} classes: "
+            f"{', '.join(classes)}. Set task.num_classes = {len(classes)}."
+        )
+        raise BadSetting(msg)
+    protocol.num_steps(made.spec.victims.size)

@@ -1,0 +1,210 @@
+"""The command line: verbs only. Each parses, makes one call of the Python API, and prints."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from gradiograph import audit, report
+from gradiograph.core import registry
+from gradiograph.core.errors import BadInput, BadSetting, LogProblem
+
+app = typer.Typer(
+    name="gradiograph",
+    help="What can be read back out of a federated update, how much does each protection stop, and what does it cost?",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+console = Console(highlight=False)
+
+AuditFile = Annotated[Path, typer.Argument(metavar="FILE", help="The audit file (TOML).")]
+RunFolder = Annotated[Path, typer.Argument(metavar="DIR", help="The folder of a run.")]
+Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a setting.")]
+
+
+@app.command()
+def demo(out: Annotated[Path | None, typer.Option(help="The run's folder, new.")] = None) -> None:
+    """Run the built-in audit on the built-in phantom: no data, no network."""
+    spec = audit.parse_spec(audit.builtin("demo.toml"))
+    with _progress() as progress:
+        log = audit.run(spec, Path(), out or _free("gradiograph-demo"), command=_command(), progress=progress)
+    _finish(log.directory)
+
+
+@app.command()
+def init(file: Annotated[Path, typer.Argument(metavar="[FILE]")] = Path("audit.toml")) -> None:
+    """Write a commented audit file."""
+    if file.exists():
+        msg = f"{file} exists; choose another name: gradiograph init FILE."
+        raise BadSetting(msg)
+    file.write_text(_resource("template.toml"), encoding="utf-8")
+    console.print(f"Wrote {file}. Edit it, then: gradiograph check {file}")
+
+
+@app.command()
+def check(file: AuditFile, override: Overrides = None) -> None:
+    """Validate an audit; print its threat model, grid and estimated cost."""
+    spec = audit.load_spec(file, override or ())
+    made = audit.plan(spec, file.parent)
+    threat = Table("The server", "", title="Threat model", title_justify="left")
+    for field, value in spec.threat.model_dump().items():
+        threat.add_row(field.replace("_", " "), {True: "yes", False: "no"}.get(value, str(value)))
+    console.print(threat)
+    grid = Table("Attack", "Task", "Protocol", "Cells", "Seconds each", "Hours", title="Grid", title_justify="left")
+    costs = audit.estimate(made)
+    for cost in costs:
+        hours = cost.cells * cost.seconds / 3600
+        cells = [cost.attack, cost.task, cost.protocol, str(cost.cells), f"{cost.seconds:.0f}", f"{hours:.2f}"]
+        grid.add_row(*map(escape, cells))
+    console.print(grid)
+    total = sum(cost.cells * cost.seconds for cost in costs) / 3600
+    console.print(
+        f"{len(made.cells)} cells with controls; attacks about {total:.2f} hours on this machine. The audit is valid."
+    )
+
+
+@app.command()
+def run(
+    file: AuditFile,
+    override: Overrides = None,
+    out: Annotated[Path | None, typer.Option(help="The run's folder; default runs/NAME.")] = None,
+    *,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue a run that was interrupted.")] = False,
+    update: Annotated[
+        tuple[Path, Path] | None,
+        typer.Option(metavar="BEFORE AFTER", help="Attack an update captured elsewhere: state dicts before and after."),
+    ] = None,
+) -> None:
+    """Run an audit and write its report."""
+    spec = audit.load_spec(file, override or ())
+    folder = out or Path("runs") / spec.name
+    with _progress() as progress:
+        if update is None:
+            log = audit.run(spec, file.parent, folder, resume=resume, command=_command(), progress=progress)
+        elif resume:
+            msg = "--resume does not go with --update; start a new run."
+            raise BadSetting(msg)
+        else:
+            log = audit.run_captured(spec, file.parent, folder, *update, command=_command(), progress=progress)
+    _finish(log.directory)
+
+
+@app.command()
+def score(
+    directory: RunFolder,
+    metric: Annotated[str, typer.Option(help="The metric; settings after a colon: lpips:network=squeeze.")],
+    file: Annotated[
+        Path | None, typer.Option(help="The run's audit file, for metrics that search its gallery.")
+    ] = None,
+) -> None:
+    """Add a metric to a run, on its stored reconstructions."""
+    name, _, settings = metric.partition(":")
+    pairs = dict(part.partition("=")[::2] for part in settings.split(",") if part)
+    spec = audit.load_spec(file) if file else None
+    log = audit.rescore(directory, {"use": name, **pairs}, spec, file.parent if file else None)
+    _finish(log.directory)
+
+
+@app.command("report")
+def write_report(
+    directory: RunFolder,
+    form: Annotated[Literal["html", "md", "csv"], typer.Option("--format", help="What to write.")] = "html",
+) -> None:
+    """Write the report of a run, also of one that is not finished."""
+    if form == "html":
+        console.print(f"Report: {report.write_html(directory)}", soft_wrap=True)
+    elif form == "md":
+        sys.stdout.write(report.render_markdown(report.open_log(directory)))
+    else:
+        console.print(f"Rows: {report.open_log(directory).export_csv()}", soft_wrap=True)
+
+
+@app.command("list")
+def list_components(
+    kind: Annotated[str | None, typer.Argument(help=f"One of {', '.join(registry.KINDS)}.")] = None,
+) -> None:
+    """List the components, of one kind or of all."""
+    audit.load_components()
+    table = Table("Kind", "Name", "What it is", "Paper", box=None)
+    for chosen in (kind,) if kind else registry.KINDS:
+        for component in registry.components(chosen):
+            table.add_row(chosen, component.name, escape(component.summary), escape(component.paper))
+    console.print(table)
+
+
+@app.command()
+def show(kind: str, name: str) -> None:
+    """Show a component: what it does, where it comes from, its settings."""
+    audit.load_components()
+    component = registry.component(kind, name)
+    console.print(f"{component.kind} {component.name}", style="bold")
+    console.print(escape(component.documentation))
+    if component.paper:
+        console.print(f"\nPaper: {escape(component.paper)}")
+    table = Table("Setting", "Takes", "Default", box=None)
+    for key, takes, default in component.describe_settings():
+        table.add_row(key, escape(takes), escape(default))
+    console.print()
+    console.print(table if table.rows else "No settings.")
+
+
+def main() -> None:
+    """Run the command line; bad input is one clear message and exit code 2."""
+    os.umask(0o077)  # what an attacker could use is the owner's alone
+    try:
+        app()
+    except BadInput as error:
+        Console(stderr=True, highlight=False).print(f"Error: {escape(str(error))}", soft_wrap=True)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        Console(stderr=True).print("Interrupted. The run's folder holds all finished cells: continue with --resume.")
+        sys.exit(130)
+
+
+def _finish(directory: Path) -> None:
+    path = report.write_html(directory)
+    console.print(escape(report.verdict_line(report.open_log(directory))))
+    console.print(f"Report: {path.resolve()}", soft_wrap=True)
+
+
+def _command() -> str:
+    return shlex.join(["gradiograph", *sys.argv[1:]])
+
+
+def _free(stem: str) -> Path:
+    names = (Path(stem if number == 1 else f"{stem}-{number}") for number in range(1, 1000))
+    for path in names:
+        if not path.exists():
+            return path
+    msg = f"{stem} to {stem}-999 exist; name the folder with --out."
+    raise LogProblem(msg)
+
+
+def _resource(name: str) -> str:
+    return (files("gradiograph.audit") / name).read_text(encoding="utf-8")
+
+
+@contextmanager
+def _progress() -> Iterator[audit.Progress]:
+    columns = [TextColumn("{task.completed:.1f}/{task.total:.0f} cells"), BarColumn(), TaskProgressColumn()]
+    times = [TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(), TextColumn("{task.description}")]
+    with Progress(*columns, *times, console=Console(stderr=True)) as bar:
+        task = bar.add_task("opening the films", total=None)
+
+        def advance(done: int, total: int, share: float, what: str) -> None:
+            bar.update(task, completed=done + share, total=total, description=escape(what))
+
+        yield advance
