@@ -26,6 +26,7 @@ class _Contents(NamedTuple):
 
 
 class _Found(NamedTuple):
+    place: str
     file: Path
     label: str
     split: Split | None
@@ -48,39 +49,37 @@ def list_class_folders(path: Path, pattern: str | None = None) -> Listing:
             that is not UTF-8, or one that names no patient.
         BadSetting: a pattern that cannot be used.
     """
-    top = _contents(path)
-    splits = [folder for folder in top.folders if folder.name.lower() in SPLIT_NAMES]
     remarks: list[str] = []
-    if splits:
-        _refuse_images("the folder given as `path`", top.images)
-        rest = [folder for folder in top.folders if folder not in splits]
-        _refuse_classes_beside_splits(rest)
-        if rest:
-            # Kaggle's archive holds a second copy of itself one folder deeper.
-            remarks.append(f"{len(rest)} folders beside the split folders were left out.")
-        found = []
-        for folder in splits:
-            split = SPLIT_NAMES[folder.name.lower()]
-            found += _images_by_class(_contents(folder), f"the split folder '{split}'", split, remarks)
-    else:
-        found = _images_by_class(top, "the folder given as `path`", None, remarks)
-    found.sort(key=lambda image: image.file.relative_to(path).as_posix())
-    _refuse_undecodable([image.file.relative_to(path).as_posix() for image in found])
+    found = sorted(_find(path, remarks), key=lambda image: image.place)
+    _refuse_unprintable([image.place for image in found])
     patients = patients_from_names([image.file.stem for image in found], pattern)
-    if splits:
+    if found[0].split is not None:
         remarks += _repeated_names(found, patients)
         patients = [f"{image.split}/{patient}" for image, patient in zip(found, patients, strict=True)]
     entries = tuple(
-        Entry(
-            place=image.file.relative_to(path).as_posix(),
-            file=image.file,
-            label=image.label,
-            patient=patient,
-            split=image.split,
-        )
+        Entry(place=image.place, file=image.file, label=image.label, patient=patient, split=image.split)
         for image, patient in zip(found, patients, strict=True)
     )
     return Listing(entries, tuple(remarks))
+
+
+def _find(path: Path, remarks: list[str]) -> list[_Found]:
+    where = "the folder given as `path`"
+    top = _contents(path)
+    splits = [folder for folder in top.folders if folder.name.lower() in SPLIT_NAMES]
+    if not splits:
+        return _images_by_class(path, path, where, None, remarks)
+    _refuse_images(where, top.images)
+    rest = [folder for folder in top.folders if folder not in splits]
+    _refuse_classes_beside_splits(rest)
+    if rest:
+        # Kaggle's archive holds a second copy of itself one folder deeper.
+        remarks.append(f"{len(rest)} folders beside the split folders were left out.")
+    found: list[_Found] = []
+    for folder in splits:
+        split = SPLIT_NAMES[folder.name.lower()]
+        found += _images_by_class(path, folder, f"the split folder '{split}'", split, remarks)
+    return found
 
 
 def _contents(folder: Path) -> _Contents:
@@ -94,8 +93,12 @@ def _contents(folder: Path) -> _Contents:
     return _Contents(folders, images, len(visible) - len(folders) - len(images))
 
 
-def _images_by_class(top: _Contents, where: str, split: Split | None, remarks: list[str]) -> list[_Found]:
+def _images_by_class(path: Path, parent: Path, where: str, split: Split | None, remarks: list[str]) -> list[_Found]:
+    top = _contents(parent)
     _refuse_images(where, top.images)
+    if not top.folders:
+        msg = f"There is neither an image nor a folder in {where}. {_LAYOUT}"
+        raise DataProblem(msg)
     found: list[_Found] = []
     others = 0
     for position, folder in enumerate(top.folders, 1):
@@ -111,7 +114,7 @@ def _images_by_class(top: _Contents, where: str, split: Split | None, remarks: l
             )
             raise DataProblem(msg)
         others += inside.others
-        found += [_Found(file, folder.name, split) for file in inside.images]
+        found += [_Found(file.relative_to(path).as_posix(), file, folder.name, split) for file in inside.images]
     if others:
         remarks.append(f"{others} files that are no images were left out of {where}.")
     return found
@@ -133,7 +136,7 @@ def _refuse_classes_beside_splits(folders: Sequence[Path]) -> None:
         raise DataProblem(msg)
 
 
-def _refuse_undecodable(places: Sequence[str]) -> None:
+def _refuse_unprintable(places: Sequence[str]) -> None:
     bad = [position for position, place in enumerate(places, 1) if not place.isprintable()]
     if bad:
         msg = (

@@ -82,8 +82,7 @@ def read_image(file: Path, image_size: int, channels: int, *, bits: int | None, 
     try:
         with file.open("rb") as stream, Image.open(stream, formats=FORMATS) as image:
             deep = image.mode in DEEP_MODES
-            grey = image if deep else image.convert("L" if image.mode in GREY_MODES else "RGB")
-            pixels = np.asarray(grey, np.float32)
+            pixels = np.asarray(image if deep else _without_alpha(image), np.float32)
     except Exception:  # Pillow's decoders raise what they like, and put the path into the message.
         msg = f"{position} cannot be decoded: it is damaged or cut off. Replace it or take it out."
         raise DataProblem(msg) from None
@@ -98,6 +97,13 @@ def read_image(file: Path, image_size: int, channels: int, *, bits: int | None, 
     small = np.stack([_crop_and_resize(plane, image_size) for plane in planes])
     # Lanczos rings beside edges.
     return np.repeat(small, channels // len(small), axis=0).clip(0, 1)
+
+
+def _without_alpha(image: Image.Image) -> Image.Image:
+    if image.mode in GREY_MODES:
+        return image.convert("L")
+    # Pillow warns where a palette's transparency is dropped in one step.
+    return (image.convert("RGBA") if image.mode == "P" else image).convert("RGB")
 
 
 def _planes(pixels: NDArray[np.float32], channels: int) -> list[NDArray[np.float32]]:
@@ -135,8 +141,11 @@ def _refuse(numbers: list[int], total: int, what: str, advice: str) -> None:
 def _refuse_small(short_edges: list[int], image_size: int, upsample: bool) -> None:
     small = sum(1 for edge in short_edges if edge < image_size)
     if small and not upsample:
+        edge = min(short_edges)
+        # `folder` takes no image_size under 8.
+        smaller = f"image_size <= {edge} or " if edge >= 8 else ""
         msg = (
             f"{small} of {len(short_edges)} images are smaller than image_size = {image_size}: smallest short edge "
-            f"{min(short_edges)}. Set image_size <= {min(short_edges)} or upsample = true."
+            f"{edge}. Set {smaller}upsample = true."
         )
         raise DataProblem(msg)

@@ -40,7 +40,7 @@ def list_index(path: Path, index: Path, columns: Columns | None = None) -> Listi
     """
     columns = columns or Columns()
     if len(set(columns)) < len(columns):
-        msg = "Two of file_column, label_column, patient_column, split_column are the same; each needs a column of its own."
+        msg = "Two of file_column, label_column, patient_column, split_column are the same; each needs its own column."
         raise BadSetting(msg)
     header, rows = _read(index)
     _check_header(header, path, columns)

@@ -41,7 +41,7 @@ def assign_clients(dataset: Dataset, num_clients: int, seed: int, *, alpha: floa
     same in every split.
     """
     if num_clients < 1 or (alpha is not None and not (isfinite(alpha) and alpha > 0)):
-        msg = f"num_clients = {num_clients} and alpha = {alpha}: num_clients must be at least 1, alpha finite and above 0."
+        msg = f"num_clients = {num_clients}, alpha = {alpha}: num_clients must be at least 1, alpha finite and above 0."
         raise BadSetting(msg)
     patients = [record.patient for record in dataset.records]
     label_of = order_by_label(patients, [record.label for record in dataset.records], "clients", seed)
