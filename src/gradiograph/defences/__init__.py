@@ -1,1 +1,12 @@
-"""Room defences."""
+"""Protections as channels on one client's update: how each acts, and how likely a seen update is under it."""
+
+from gradiograph.defences.clip import Clip
+from gradiograph.defences.gaussian_noise import GaussianNoise
+from gradiograph.defences.laplace_noise import LaplaceNoise
+from gradiograph.defences.qsgd import QSGD
+from gradiograph.defences.random_k import RandomK
+from gradiograph.defences.sign_sgd import SignSGD
+from gradiograph.defences.top_k import TopK
+from gradiograph.defences.uniform_quantisation import UniformQuantisation
+
+__all__ = ["QSGD", "Clip", "GaussianNoise", "LaplaceNoise", "RandomK", "SignSGD", "TopK", "UniformQuantisation"]
