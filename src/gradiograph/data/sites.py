@@ -27,7 +27,8 @@ def assign_clients(dataset: Dataset, num_clients: int, seed: int, *, alpha: floa
         dataset: Records with patients, labels and splits.
         num_clients: At least 1, at most the number of patients.
         seed: Changes who is where.
-        alpha: Concentration > 0: near 0 a client has one label, for large values all are alike. None is IID.
+        alpha: Concentration > 0: near 0 a client has one label, as far as there are enough patients of it; for large
+            values all are alike. None is IID.
 
     Returns:
         A dataset with the same records and a `client` in [0, num_clients) in each.
