@@ -31,8 +31,9 @@ def resnet_wide_head(
 ) -> Task:
     """ResNet-18 without normalisation, pooled to 8 x 8 only, so that the head sees 512 x 8 x 8 features.
 
-    A 3 x 3 stem of stride 1 without max pooling keeps the last feature map at 16 x 16 for images of 128 x 128 pixels;
-    below 64 x 64 pixels the pooling repeats features. The head has no bias. Nothing works in place.
+    The stem is 7 x 7 with stride 2, without max pooling: for images of 128 x 128 pixels the last feature map is 8 x 8
+    and the head sees each of its places; smaller images repeat places, larger ones average them. The head has no
+    bias. Nothing works in place.
 
     Without normalisation the initialisation has to keep the activations in range: every convolution has He et al.'s
     normal initialisation by fan-in (projections with gain 1), and the last convolution of each of the 8 blocks has
@@ -61,7 +62,7 @@ def resnet_wide_head(
         for stage, (inward, outward) in enumerate(pairwise(widths)):
             blocks += [_Block(inward, outward, stride=1 if stage == 0 else 2), _Block(outward, outward, stride=1)]
         return nn.Sequential(
-            _convolution(image_shape[0], _WIDTHS[0], 3),
+            _convolution(image_shape[0], _WIDTHS[0], 7, stride=2),
             nn.ReLU(),
             *blocks,
             nn.AdaptiveAvgPool2d(_POOLED),
