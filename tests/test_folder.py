@@ -232,6 +232,15 @@ def test_the_centre_is_cropped_and_antialiased(tmp_path, transpose):
     assert image.min() > 0.45
 
 
+def test_values_stay_in_range_beside_sharp_edges(tmp_path):
+    edges = np.kron(np.indices((4, 4)).sum(0) % 2, np.full((12, 12), 255)).astype(np.uint8)
+    (tmp_path / "a").mkdir()
+    Image.fromarray(edges).save(tmp_path / "a" / "1.png")
+    film(tmp_path / "b" / "2.png")
+    image = load(tmp_path, patient_pattern="(.*)", fractions=(1, 0, 0)).read([0])
+    assert (image.min(), image.max()) == (0, 1)
+
+
 def test_reading_does_not_hand_out_its_cache(tmp_path):
     class_folders(tmp_path)
     data = load(tmp_path, patient_pattern=PATTERN)
