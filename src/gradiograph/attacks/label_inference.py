@@ -9,7 +9,8 @@ from torch import nn
 
 from gradiograph.attacks.likelihoods import seen_update
 from gradiograph.core.errors import BadSetting
-from gradiograph.core.task import copy_buffers
+from gradiograph.core.task import copy_buffers, mean_gradient
+from gradiograph.core.tensors import Batch
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -22,17 +23,17 @@ NUM_DUMMIES = 16
 
 
 def infer_labels(observation: Observation, generator: torch.Generator) -> Tensor:
-    """How many images of each class lie behind an update, from the rows of the last dense layer's gradient.
+    """How many images of each class lie behind an update, from the last dense layer's gradient.
 
-    Under the cross entropy, entry k of the bias's gradient is the mean over the images of p_k - y_k: the share of
-    images of class k lowers it by exactly that share. For one image the only negative entry is the label (Zhao et al.
-    2020, arXiv 2001.02610, section 3.1). For more, the classes with a negative entry are present; each image found is
-    taken off its class and the lowest class is named next, until all are (Wainakh et al. 2021, arXiv 2105.09369,
-    algorithm 1). A delta is divided by -learning_rate * steps first.
+    Under the cross entropy, row k of that gradient is the mean over the images of (p_k - y_k) times the features: each
+    image of class k lowers its sum by its impact. For one image the only negative row is the label (Zhao et al. 2020,
+    arXiv 2001.02610, section 3.1). For more, the classes with a negative row are present; each image found is taken off
+    its class and the lowest class is named next, until all are (Wainakh et al. 2021, arXiv 2105.09369, algorithm 1).
+    The impact and the offset that p_k alone makes are measured on uniform noise with labels of the attacker's choice,
+    as in their LLG+. A delta is divided by -learning_rate * steps first.
 
-    Differs from the papers: both read the row sums of the weight's gradient, which need non-negative features and, for
-    the counts, an estimate of one image's impact. Where the layer has a bias, its gradient is read in their place:
-    the features do not matter and the impact, -1 / B, is known. The offset p_k is the mean prediction on uniform noise.
+    Differs from the papers: both read the row sums of the weight's gradient, which needs non-negative features. Where
+    the layer has a bias, its gradient is read in their place: its feature is 1, so that the impact is exactly 1 / B.
 
     Args:
         observation: What the server holds; its protocol is known.
@@ -46,14 +47,17 @@ def infer_labels(observation: Observation, generator: torch.Generator) -> Tensor
     """
     gradient, task, count = _gradient(observation), observation.task, observation.num_examples
     layer = _last_dense_layer(task, gradient)
-    has_bias = f"{layer}bias" in gradient
-    entries = gradient[f"{layer}bias"] if has_bias else gradient[f"{layer}weight"].sum(dim=1)
+    entries = _entries(gradient, layer)
     if count == 1:
         return entries.argmin().reshape(1)
-    negative = entries.clamp(max=0).sum()
-    impact = -1.0 / count if has_bias else float(negative) * (1 + 1 / task.num_classes) / count
-    offset = _mean_prediction(observation, generator) if has_bias else torch.zeros_like(entries)
-    return _count(entries, offset, impact, count)
+    offset, impact = _measure(observation, layer, generator)
+    return _count(entries, offset, impact / count, count)
+
+
+def _entries(gradient: Tensors, layer: str) -> Tensor:
+    """(K,): the bias's gradient, or the row sums of the weight's."""
+    bias = gradient.get(f"{layer}bias")
+    return gradient[f"{layer}weight"].sum(dim=1) if bias is None else bias
 
 
 def _gradient(observation: Observation) -> Tensors:
@@ -82,24 +86,29 @@ def _last_dense_layer(task: Task, gradient: Tensors) -> str:
     return found[-1]
 
 
-def _mean_prediction(observation: Observation, generator: torch.Generator) -> Tensor:
+def _measure(observation: Observation, layer: str, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """On noise images: each class's entry without an image of it, and how far a whole batch of it lowers the entry."""
     task, (state, _) = observation.task, observation.rounds[0]
-    noise = torch.rand(NUM_DUMMIES, *task.image_shape, generator=generator)
-    with torch.no_grad():
-        weights = {**state, **copy_buffers(task, state)}
-        outputs = task.forward(weights, noise.to(next(iter(state.values())).device))
-    return outputs.softmax(dim=1).mean(dim=0)
+    noise = torch.rand(NUM_DUMMIES, *task.image_shape, generator=generator).to(next(iter(state.values())).device)
+
+    def entries(label: int) -> Tensor:
+        labels = torch.full((NUM_DUMMIES,), label, device=noise.device)
+        return _entries(mean_gradient(task, {**state, **copy_buffers(task, state)}, Batch(noise, labels)), layer)
+
+    first, second = entries(0), entries(1)
+    offset = torch.cat([second[:1], first[1:]])
+    return offset, second[0] - first[0]
 
 
-def _count(entries: Tensor, offset: Tensor, impact: float, count: int) -> Tensor:
+def _count(entries: Tensor, offset: Tensor, impact: Tensor, count: int) -> Tensor:
     """Name one image after the other; see `infer_labels`."""
     rest = entries.clone()
     # Where more classes look present than there are images, the strongest are.
     named = [int(k) for k in rest.argsort()[:count] if rest[k] < 0]
     for k in named:
-        rest[k] -= impact
+        rest[k] += impact
     while len(named) < count:
         k = int((rest - offset).argmin())
-        rest[k] -= impact
+        rest[k] += impact
         named.append(k)
     return torch.tensor(sorted(named), device=entries.device)

@@ -82,7 +82,7 @@ class LBFGS(Optimiser):
         )
 
         def step(closure: Closure, count: int) -> float:
-            return float(lbfgs.step(lambda: float(closure())))
+            return float(lbfgs.step(lambda: float(closure())))  # type: ignore[no-untyped-call] # torch has no types here
 
         return step
 
