@@ -1,0 +1,112 @@
+"""A log as one self-contained HTML page: no request leaves it and no script runs in it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import tomli_w
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from gradiograph.log import Log
+from gradiograph.log.atomic import write_file
+from gradiograph.report.gallery import Gallery
+from gradiograph.report.plots import leakage, objectives
+from gradiograph.report.results import UNDEFENDED, Results, Setting
+from gradiograph.report.tables import blocks, columns, references, wires
+from gradiograph.report.verdict import Status, judge
+from gradiograph.report.wording import assumptions, chance, measure
+
+if TYPE_CHECKING:
+    pass
+
+_TEMPLATE = "page.html.j2"
+
+
+def render(log: Log) -> str:
+    """The page of a run, also of one that is not finished.
+
+    Args:
+        log: The run.
+
+    Returns:
+        HTML; every text of the log is escaped in it.
+
+    Raises:
+        LogProblem: nothing was scored yet.
+    """
+    results = Results.read(log)
+    main, rest = columns(results)
+    gallery = Gallery(log, results)
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template(_TEMPLATE).render(
+        header=results.header,
+        complete=results.complete,
+        done=len(results.cells),
+        judgement=judge(results),
+        status=Status,
+        undefended=UNDEFENDED,
+        measure=measure,
+        main=main,
+        rest=rest,
+        sections=[
+            _section(results, gallery, setting, number, main, rest) for number, setting in enumerate(results.settings)
+        ],
+        tasks=results.entries("tasks"),
+        defences=results.entries("defences"),
+        assumptions=assumptions(results.header["threat"]),
+        chance=chance(results.header["data"].get("gallery_per_class", {})),
+        films=len({row.record for row in results.rows}),
+        batches=len({row.batch for row in results.rows}),
+        seeds=sorted({row.seed for row in results.rows}),
+        spec=tomli_w.dumps(_without_none(results.header["spec"])),
+    )
+
+
+def write_html(directory: Path | str) -> Path:
+    """Write `report.html` into a run's folder, readable by its owner only.
+
+    Returns:
+        Where it lies.
+
+    Raises:
+        LogProblem: the folder holds no run, or nothing was scored yet.
+    """
+    log = Log.open(directory)
+    path = log.directory / "report.html"
+    write_file(path, render(log).encode())
+    return path
+
+
+def _section(
+    results: Results, gallery: Gallery, setting: Setting, number: int, main: tuple[str, ...], rest: tuple[str, ...]
+) -> dict[str, Any]:
+    """What the page shows of one task and protocol."""
+    plots = (leakage(results, setting, number), objectives(results, setting, number))
+    return {
+        "setting": setting,
+        "wires": wires(results, setting),
+        "blocks": blocks(results, setting, main),
+        "references": references(results, setting, main),
+        "other_blocks": blocks(results, setting, rest) if rest else [],
+        "other_references": references(results, setting, rest) if rest else [],
+        "halls": gallery.halls(setting),
+        # matplotlib escapes the labels in what it draws.
+        "plots": [Markup(plot) if plot else None for plot in plots],  # noqa: S704
+    }
+
+
+def _without_none(value: Any) -> Any:  # noqa: ANN401 - any JSON
+    """TOML has no null: a setting without a value is left out."""
+    if isinstance(value, dict):
+        return {key: _without_none(inner) for key, inner in value.items() if inner is not None}
+    if isinstance(value, list):
+        return [_without_none(inner) for inner in value if inner is not None]
+    return value

@@ -1,0 +1,76 @@
+"""A log as a short Markdown summary: the verdict and one table."""
+
+from __future__ import annotations
+
+import html
+import re
+from typing import TYPE_CHECKING
+
+from gradiograph.report.results import UNDEFENDED, Results
+from gradiograph.report.tables import Entry, Line, blocks, columns, references
+from gradiograph.report.verdict import judge
+from gradiograph.report.wording import measure
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from gradiograph.log import Log
+
+
+def render_markdown(log: Log) -> str:
+    """The verdict, worst first, and a table of defences and attacks.
+
+    Args:
+        log: The run.
+
+    Returns:
+        Markdown; texts of the log cannot bring in markup of their own.
+
+    Raises:
+        LogProblem: nothing was scored yet.
+    """
+    results = Results.read(log)
+    judgement = judge(results)
+    header = results.header
+    lines = [f"# Privacy audit: {_plain(header['name'])}", ""]
+    if not results.complete:
+        lines += [f"**Incomplete: {len(results.cells)} of {header['cells_total']} cells.**", ""]
+    lines += [f"**{judgement.headline}** {judgement.meaning}", ""]
+    for verdict in judgement.verdicts:
+        name = "No protection" if verdict.defence == UNDEFENDED else verdict.defence
+        where = f" ({_plain(' / '.join(verdict.finding.setting))})" if len(results.settings) > 1 else ""
+        text = " ".join(filter(None, (verdict.sentence, f"Worst patient: {verdict.worst}", *verdict.notes)))
+        lines.append(f"- **{_plain(name)}{where}: {verdict.status.value}.** {_plain(text)}")
+    metrics, _ = columns(results)
+    for setting in results.settings:
+        lines += ["", f"## {_plain(' / '.join(setting))}", "", *_table_head(metrics)]
+        for block in blocks(results, setting, metrics):
+            name = "no protection" if block.defence == UNDEFENDED else block.defence
+            lines += [_table_row(name, line, block.guarantee) for line in block.lines]
+        lines += [_table_row("", line, "") for line in references(results, setting, metrics)]
+    lines += ["", "Means with 95 % intervals; then the worst film, then the control (other patients' updates)."]
+    return "\n".join(lines) + "\n"
+
+
+def _table_head(metrics: Sequence[str]) -> list[str]:
+    titles = ["Protection", "Attack", *(measure(metric).title for metric in metrics), "Formal guarantee"]
+    return [f"| {' | '.join(titles)} |", "|" + " --- |" * len(titles)]
+
+
+def _table_row(defence: str, line: Line, guarantee: str) -> str:
+    cells = [_plain(defence), _plain(line.name), *map(_entry, line.entries), _plain(guarantee)]
+    return f"| {' | '.join(cells)} |"
+
+
+def _entry(entry: Entry | None) -> str:
+    if entry is None:
+        return ""
+    parts = [f"{entry.mean} ({entry.interval})"]
+    parts += [f"worst {entry.worst}"] if entry.worst else []
+    parts += [f"control {entry.control}"] if entry.control else []
+    return "; ".join(parts)
+
+
+def _plain(text: str) -> str:
+    """The text with all that Markdown or HTML could read as markup escaped, in one line."""
+    return re.sub(r"([\\`*_\[\]|#])", r"\\\1", html.escape(" ".join(text.split()), quote=False))

@@ -1,0 +1,190 @@
+"""Figures as SVG text that goes into the page: leakage per defence with its controls, and objectives."""
+
+from __future__ import annotations
+
+import io
+import re
+from itertools import count
+from typing import TYPE_CHECKING, Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, NullFormatter
+
+from gradiograph.report.results import ATTACK, MISMATCHED, STOCK, Results, Setting
+from gradiograph.report.statistics import Key, summary
+from gradiograph.report.wording import measure
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from matplotlib.axes import Axes
+
+    from gradiograph.log import Cell
+
+# Okabe and Ito's colours: told apart with any colour vision.
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+_INK, _MUTED = "#1b2430", "#8a94a3"
+_STYLE: Any = {  # matplotlib types its keys as one long literal
+    "svg.hashsalt": "gradiograph",
+    "svg.fonttype": "none",
+    "font.family": "sans-serif",
+    "font.size": 9.5,
+    "text.color": _INK,
+    "axes.edgecolor": "#c9d0d8",
+    "axes.labelcolor": _INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "xtick.color": _INK,
+    "ytick.color": _INK,
+    "text.parse_math": False,
+}
+_POINTS = 200
+_LABEL = 34
+_PANELS = ("identification_top1", "variance_explained", "lpips")
+
+
+def leakage(results: Results, setting: Setting, number: int) -> str | None:
+    """Mean leakage of every attack on every defence, with 95 % intervals, beside the mismatched control.
+
+    Args:
+        results: The log, read.
+        setting: Task and protocol.
+        number: Tells this figure's element ids from those of the page's other figures.
+
+    Returns:
+        SVG text; None where there is nothing to show.
+    """
+    metrics = [name for name in results.metrics if name in _PANELS] or list(results.metrics[:1])
+    defences = results.defences(setting)
+    attacks = list(dict.fromkeys(a for d in defences for a in results.attacks(setting, d)))
+    with mpl.rc_context(_STYLE):
+        height = 1.3 + len(defences) * max(0.42, 0.22 * len(attacks))
+        figure = Figure(figsize=(9.6, height), layout="constrained")
+        axes = figure.subplots(1, len(metrics), sharey=True, squeeze=False)[0]
+        for axis, metric in zip(axes, metrics, strict=True):
+            _leakage_panel(axis, results, setting, metric, defences, attacks)
+        axes[0].set_yticks(range(len(defences)), [_short(_name(label)) for label in defences])
+        axes[0].invert_yaxis()
+        handles, labels = axes[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False, fontsize=8.5)
+        return _svg(figure, f"leakage{number}")
+
+
+def objectives(results: Results, setting: Setting, number: int) -> str | None:
+    """The objective of every attack over its steps, relative to its start, one line per defence (median of its runs).
+
+    Args:
+        results: The log, read.
+        setting: Task and protocol.
+        number: Tells this figure's element ids from those of the page's other figures.
+
+    Returns:
+        SVG text; None where no attack has an objective.
+    """
+    cells = [c for c in results.cells if (c.task, c.protocol, c.control) == (*setting, ATTACK) and len(c.objective) > 1]
+    defences = results.defences(setting)
+    attacks = list(dict.fromkeys(a for d in defences for a in results.attacks(setting, d)))
+    attacks = [attack for attack in attacks if any(cell.attack == attack for cell in cells)]
+    if not attacks:
+        return None
+    columns = min(3, len(attacks))
+    rows = -(-len(attacks) // columns)
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(9.6, 0.6 + 2.5 * rows), layout="constrained")
+        grid = figure.subplots(rows, columns, squeeze=False).flat
+        for axis, attack in zip(grid, attacks, strict=False):
+            for place, defence in enumerate(defences):
+                own = [cell for cell in cells if (cell.attack, cell.defence) == (attack, defence)]
+                _objective_line(axis, own, _short(_name(defence)), place)
+            axis.set_title(_short(attack), fontsize=9.5, loc="left")
+            axis.set_xlabel("step")
+            axis.set_yscale("log")
+            # The default labels are mathematical text, which is off: a label with a dollar sign is no formula.
+            axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            axis.yaxis.set_minor_formatter(NullFormatter())
+        for axis in list(grid):
+            axis.set_visible(False)
+        figure.axes[0].set_ylabel("objective / its first value")
+        pairs = (zip(*axis.get_legend_handles_labels(), strict=True) for axis in figure.axes)
+        handles = {label: handle for pair in pairs for handle, label in pair}
+        figure.legend(
+            list(handles.values()), list(handles), loc="outside lower center", ncols=2, frameon=False, fontsize=8.5
+        )
+        return _svg(figure, f"objectives{number}")
+
+
+def _leakage_panel(
+    axis: Axes, results: Results, setting: Setting, metric: str, defences: Sequence[str], attacks: Sequence[str]
+) -> None:
+    shown = measure(metric)
+    step = 0.62 / max(1, len(attacks))
+    for place, attack in enumerate(attacks):
+        colour = _COLOURS[place % len(_COLOURS)]
+        offset = (place - (len(attacks) - 1) / 2) * step
+        for control, face, name in ((ATTACK, colour, attack), (MISMATCHED, "white", f"{attack}, control")):
+            found = [
+                (row + offset + (step / 3 if control == MISMATCHED else 0), summary(values).interval)
+                for row, defence in enumerate(defences)
+                if (values := results.tables.get(Key(*setting, defence, attack, control, metric))) is not None
+            ]
+            if not found:
+                continue
+            heights = [height for height, _ in found]
+            low, mean, high = (
+                shown.factor * np.array([getattr(interval, part) for _, interval in found])
+                for part in ("low", "mean", "high")
+            )
+            axis.hlines(heights, low, high, color=colour, linewidth=1.6 if control == ATTACK else 0.8)
+            axis.plot(mean, heights, "o", ms=5, mfc=face, mec=colour, linestyle="none", label=_short(name))
+    stock = results.reference(setting, STOCK, metric)
+    if stock is not None and metric == "lpips":
+        axis.axvline(float(stock.values.mean()), color=_MUTED, linestyle=(0, (4, 3)), linewidth=1, zorder=0)
+        axis.annotate("stock film", (float(stock.values.mean()), 1.0), xycoords=("data", "axes fraction"),
+                      ha="center", va="bottom", fontsize=8, color=_MUTED)  # fmt: skip
+    leaks = "right" if next(v.larger_leaks_more for k, v in results.tables.items() if k.metric == metric) else "left"
+    axis.set_xlabel(f"{shown.title}{f' ({shown.unit.strip()})' if shown.unit else ''}\nleaks more to the {leaks}")
+    axis.grid(axis="x", color="#e8ebef", linewidth=0.8)
+    axis.tick_params(axis="y", length=0)
+    axis.set_axisbelow(True)
+
+
+def _objective_line(axis: Axes, cells: Sequence[Cell], label: str, place: int) -> None:
+    """The median over runs; each relative to its first value, since objectives of different channels do not compare."""
+    curves = [np.array(cell.objective) for cell in cells]
+    curves = [curve / curve[0] for curve in curves if np.isfinite(curve).all() and (curve > 0).all()]
+    if not curves:
+        return
+    length = min(map(len, curves))
+    median = np.median([curve[:length] for curve in curves], axis=0)
+    steps = np.unique(np.linspace(0, length - 1, min(length, _POINTS)).astype(int))
+    axis.plot(steps + 1, median[steps], color=_COLOURS[place % len(_COLOURS)], linewidth=1.4, label=label)
+
+
+def _name(defence: str) -> str:
+    return "no protection" if defence == "none" else defence
+
+
+def _short(label: str) -> str:
+    """Short enough for an axis; a leading underscore would hide a label from the legend."""
+    label = label.lstrip("_")
+    return label if len(label) <= _LABEL else label[: _LABEL - 1] + "…"
+
+
+def _svg(figure: Figure, prefix: str) -> str:
+    """The figure's SVG element, the same for the same figure, with ids that no other figure on the page has."""
+    buffer = io.StringIO()
+    figure.savefig(
+        buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None, "Format": None, "Type": None}
+    )
+    text = buffer.getvalue()
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    names = count()
+    ids = {old: f"{prefix}-{next(names)}" for old in dict.fromkeys(re.findall(r'\bid="([^"]+)"', text))}
+    text = re.sub(r'\bid="([^"]+)"', lambda found: f'id="{ids[found[1]]}"', text)
+    text = re.sub(r'(url\(#|href="#)([^")]+)', lambda found: found[1] + ids.get(found[2], found[2]), text)
+    # The page sets the size; the viewBox keeps the proportions.
+    head, rest = text.split(">", 1)
+    return re.sub(r' (?:width|height)="[^"]*"', "", head) + ">" + rest

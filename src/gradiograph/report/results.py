@@ -1,0 +1,117 @@
+"""A log, read once and arranged for the report."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from gradiograph.core.errors import LogProblem
+from gradiograph.report.statistics import Key, Values, collect
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from gradiograph.core.records import Row
+    from gradiograph.log import Cell, Log
+
+ATTACK, MISMATCHED, STOCK, MEAN = "none", "mismatched_update", "stock_film", "mean_film"
+UNDEFENDED = "none"
+
+_NO_HEADER: Mapping[str, Any] = {
+    "status": "", "error": None, "name": "", "purpose": "", "authorised_by": "", "command": "", "created": "",
+    "spec": {}, "defaults": [], "environment": {}, "data": {}, "threat": {}, "tasks": [], "protocols": [],
+    "defences": [], "attacks": [], "metrics": [], "not_measured": [], "cells_total": 0,
+}  # fmt: skip
+
+
+class Setting(NamedTuple):
+    """What is trained and how: the labels of a task and a protocol."""
+
+    task: str
+    protocol: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Results:
+    """What an audit found.
+
+    Attributes:
+        header: The log's header; entries that it lacks are empty.
+        cells: All cells, sorted.
+        rows: All rows, sorted.
+        tables: The rows by what they are about.
+    """
+
+    header: Mapping[str, Any]
+    cells: tuple[Cell, ...] = field(repr=False)
+    rows: tuple[Row, ...] = field(repr=False)
+    tables: Mapping[Key, Values] = field(repr=False)
+
+    @classmethod
+    def read(cls, log: Log) -> Results:
+        """Read a log.
+
+        Raises:
+            LogProblem: nothing was scored yet.
+        """
+        header, cells, rows = {**_NO_HEADER, **log.header}, log.cells(), log.rows()
+        if not rows:
+            msg = (
+                f"The run has no results to report: {len(cells)} of {header['cells_total']} cells are done and none "
+                "has a score. Continue it with `gradiograph run FILE --out DIR --resume`."
+            )
+            raise LogProblem(msg)
+        return cls(header=header, cells=cells, rows=rows, tables=collect(rows))
+
+    @property
+    def complete(self) -> bool:
+        """Whether every cell of the grid is there."""
+        return self.header["status"] == "complete" and len(self.cells) >= int(self.header["cells_total"])
+
+    @property
+    def settings(self) -> tuple[Setting, ...]:
+        """The attacked pairs of task and protocol, in the audit file's order."""
+        pairs = {Setting(key.task, key.protocol) for key in self.tables if key.attack}
+        tasks, protocols = (self.entries(name) for name in ("tasks", "protocols"))
+        return tuple(sorted(pairs, key=lambda pair: (_rank(pair.task, tasks), _rank(pair.protocol, protocols))))
+
+    def defences(self, setting: Setting) -> tuple[str, ...]:
+        """The defences attacked in a setting: undefended first, then in the audit file's order."""
+        found = {key.defence for key in self.tables if key.attack and (key.task, key.protocol) == setting}
+        known = (UNDEFENDED, *self.entries("defences"))
+        return tuple(sorted(found, key=lambda label: _rank(label, known)))
+
+    def attacks(self, setting: Setting, defence: str) -> tuple[str, ...]:
+        """The attacks that ran against a defence, in the audit file's order."""
+        place = (*setting, defence)
+        found = {key.attack for key in self.tables if key.attack and key[:3] == place and key.control == ATTACK}
+        return tuple(sorted(found, key=lambda label: _rank(label, tuple(self.entries("attacks")))))
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """The metrics with values, in the header's order; those that were added later follow."""
+        known = tuple(entry["name"] for entry in self.header["metrics"])
+        return tuple(sorted({key.metric for key in self.tables}, key=lambda name: _rank(name, known)))
+
+    def reference(self, setting: Setting, control: str, metric: str) -> Values | None:
+        """The values of the stock film or the mean film: they need no update, so no setting of their own."""
+        for task, protocol in (setting, ("", "")):
+            values = self.tables.get(Key(task, protocol, "", "", control, metric))
+            if values is not None:
+                return values
+        return None
+
+    def flags(self, setting: Setting, defence: str, attack: str) -> tuple[str, ...]:
+        """What an attack said about its own runs."""
+        place = (*setting, defence, attack, ATTACK)
+        cells = (c for c in self.cells if (c.task, c.protocol, c.defence, c.attack, c.control) == place)
+        return tuple(sorted({flag for cell in cells for flag in cell.flags}))
+
+    def entries(self, kind: str) -> dict[str, Mapping[str, Any]]:
+        """The header's entries of a kind, such as "defences", by label."""
+        return {entry["label"]: entry for entry in self.header[kind]}
+
+
+def _rank(label: str, known: Iterable[str]) -> tuple[int, str]:
+    order = list(known)
+    return (order.index(label) if label in order else len(order), label)

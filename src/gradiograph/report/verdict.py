@@ -1,0 +1,250 @@
+"""The verdict in plain words. It is never 'safe': attacks that fail prove nothing about better ones."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from gradiograph.report.results import ATTACK, MISMATCHED, STOCK, UNDEFENDED, Results, Setting
+from gradiograph.report.statistics import Difference, Film, Key, Summary, by_leakage, difference, summary
+from gradiograph.report.wording import gap, measure, number, share, span
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_JUDGES = ("identification_top1", "variance_explained", "psnr", "lpips", "ssim", "ms_ssim", "mse")
+_FLAGS = {
+    "truncated": "It ran fewer steps than its paper: a weaker attack than it could be.",
+    "approximate": "Its replay of the training is approximate: an attacker who replays it exactly may do better.",
+}
+
+
+class Status(StrEnum):
+    """What can be said of a defence, worst first."""
+
+    BREACHED = "breached"
+    INCONCLUSIVE = "inconclusive"
+    NOT_BREACHED = "not breached by these attacks"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """One attack on one defence, against its mismatched control.
+
+    Attributes:
+        setting: Task and protocol.
+        defence: Its label.
+        attack: Its label.
+        attacked: The judging metric of the attack.
+        control: The same of the mismatched control; None where that did not run.
+        difference: Attack minus control.
+        worst: The film that leaked most.
+    """
+
+    setting: Setting
+    defence: str
+    attack: str
+    attacked: Summary
+    control: Summary | None
+    difference: Difference | None
+    worst: Film
+
+    @property
+    def breached(self) -> bool:
+        """Whether the attack does better than its control with an interval that excludes 0."""
+        return self.judged and self.difference is not None and self.difference.leaks
+
+    @property
+    def judged(self) -> bool:
+        """Whether there is a control, and an interval: one film has none, but for the exact bound of a share."""
+        if self.difference is None:
+            return False
+        return self.difference.films > 1 or self.attacked.metric.startswith("identification_top")
+
+    @property
+    def strength(self) -> tuple[bool, float, float]:
+        """What orders attacks: breached or not, by how much more than the control, and the value itself."""
+        sign = 1.0 if self.attacked.larger_leaks_more else -1.0
+        gained = self.difference.interval.mean if self.difference else 0.0
+        return (self.breached, sign * gained, sign * self.attacked.interval.mean)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """What can be said of one defence in one setting.
+
+    Attributes:
+        finding: Its strongest attack.
+        status: In one word.
+        sentence: In words.
+        worst: The patient who leaked most, in words.
+        notes: What else a reader must know of these numbers.
+    """
+
+    finding: Finding
+    status: Status
+    sentence: str
+    worst: str
+    notes: tuple[str, ...]
+
+    @property
+    def defence(self) -> str:
+        """The defence's label."""
+        return self.finding.defence
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judgement:
+    """The audit's outcome: a headline, what it does and does not mean, and a verdict per defence, worst first."""
+
+    headline: str
+    meaning: str
+    verdicts: tuple[Verdict, ...]
+
+
+def findings(results: Results, setting: Setting, defence: str) -> list[Finding]:
+    """Every attack on a defence, the strongest first."""
+    found = []
+    for attack in results.attacks(setting, defence):
+        key = Key(*setting, defence, attack, ATTACK, "")
+        metrics = [key._replace(metric=name) for name in (*_JUDGES, *results.metrics)]
+        judged = next(candidate for candidate in metrics if candidate in results.tables)
+        values, control = results.tables[judged], results.tables.get(judged._replace(control=MISMATCHED))
+        found.append(
+            Finding(
+                setting=setting,
+                defence=defence,
+                attack=attack,
+                attacked=summary(values),
+                control=summary(control) if control else None,
+                difference=difference(values, control) if control else None,
+                worst=by_leakage(results.tables, key)[0],
+            )
+        )
+    return sorted(found, key=lambda finding: finding.strength, reverse=True)
+
+
+def judge(results: Results) -> Judgement:
+    """The verdict on every defence of an audit."""
+    verdicts = []
+    for setting in results.settings:
+        strongest = {d: next(iter(findings(results, setting, d)), None) for d in results.defences(setting)}
+        baseline = strongest.get(UNDEFENDED)
+        verdicts += [_verdict(results, found, baseline) for found in strongest.values() if found is not None]
+    verdicts.sort(key=_place)
+    return Judgement(headline=_headline(verdicts), meaning=_meaning(verdicts), verdicts=tuple(verdicts))
+
+
+def _place(verdict: Verdict) -> tuple[int, bool, list[float]]:
+    """Worst first; without protection last among its equals."""
+    weakness = [-float(part) for part in verdict.finding.strength]
+    return (list(Status).index(verdict.status), verdict.defence == UNDEFENDED, weakness)
+
+
+def _verdict(results: Results, found: Finding, baseline: Finding | None) -> Verdict:
+    if found.breached:
+        status, reason = Status.BREACHED, ""
+    elif not found.judged:
+        status, reason = Status.INCONCLUSIVE, _why_not_judged(found)
+    elif baseline is None:
+        status, reason = Status.INCONCLUSIVE, "No result without protection is there to compare with."
+    elif not baseline.breached:
+        status, reason = Status.INCONCLUSIVE, _NO_BASELINE
+    else:
+        status, reason = Status.NOT_BREACHED, ""
+    return Verdict(
+        finding=found,
+        status=status,
+        sentence=" ".join(filter(None, (_compared(found), reason))),
+        worst=_worst(results, found),
+        notes=tuple(_notes(results, found)),
+    )
+
+
+_NO_BASELINE = "The attacks did not succeed even without protection, so their failure under a protection says nothing."
+
+
+def _why_not_judged(found: Finding) -> str:
+    if found.difference is None:
+        return "The control with other patients' updates has not run, so the number cannot be judged."
+    return "Only one film was scored, so there is no interval and the number cannot be judged."
+
+
+def _compared(found: Finding) -> str:
+    """The strongest attack against its control."""
+    metric = found.attacked.metric
+    if metric.startswith("identification_top"):
+        what = "identified" if metric.endswith("top1") else "found among the nearest five"
+        text = f"The strongest attack, {found.attack}, {what} {share(found.attacked)}."
+        control = f"Given other patients' updates (the control), it {what} {{}}."
+        told = share(found.control) if found.control else ""
+    else:
+        title, mean = measure(metric).title, number(metric, found.attacked.interval.mean)
+        text = f"The strongest attack, {found.attack}, reached a mean {title} of {mean} "
+        text += f"(95 % interval {span(metric, found.attacked.interval)})."
+        control = "Given other patients' updates (the control), it reached {}."
+        told = number(metric, found.control.interval.mean) if found.control else ""
+    if found.difference is None:
+        return text
+    return f"{text} {control.format(told)} Difference: {gap(metric, found.difference.interval)}."
+
+
+def _worst(results: Results, found: Finding) -> str:
+    """The patient who leaked most, with that film's own numbers."""
+    told = []
+    for metric in ("identification_top1", "variance_explained", "psnr", "lpips", "ssim"):
+        values = results.tables.get(Key(*found.setting, found.defence, found.attack, ATTACK, metric))
+        if values is None or found.worst not in values.films:
+            continue
+        value = float(values.values[values.films.index(found.worst)])
+        if metric == "identification_top1":
+            partly = f"identified in {number(metric, value)} of the seeds"
+            told.append({0.0: "not identified", 1.0: "identified"}.get(value, partly))
+        else:
+            told.append(f"{measure(metric).title} {number(metric, value)}")
+    return f"Film {found.worst.record} (batch {found.worst.batch}): {', '.join(told)}." if told else ""
+
+
+def _notes(results: Results, found: Finding) -> list[str]:
+    """What else must be known of an attack's numbers."""
+    notes = [_FLAGS.get(flag, f"Flag: {flag}.") for flag in results.flags(found.setting, found.defence, found.attack)]
+    own = results.tables.get(Key(*found.setting, found.defence, found.attack, ATTACK, "lpips"))
+    stock = results.reference(found.setting, STOCK, "lpips")
+    compared = difference(own, stock) if own and stock else None
+    if own is not None and stock is not None and compared is not None and not compared.leaks:
+        notes.append(
+            f"Its LPIPS ({number('lpips', float(own.values.mean()))}) is worth nothing as evidence of a leak: any "
+            f"other patient's film of the same class looks as close ({number('lpips', float(stock.values.mean()))})."
+        )
+    return notes
+
+
+def _headline(verdicts: Sequence[Verdict]) -> str:
+    protected = [verdict for verdict in verdicts if verdict.defence != UNDEFENDED]
+    count = {status: sum(verdict.status is status for verdict in protected) for status in Status}
+    if count[Status.BREACHED]:
+        return f"{count[Status.BREACHED]} of {_protections(len(protected))} breached."
+    if any(verdict.status is Status.INCONCLUSIVE for verdict in verdicts):
+        return "Inconclusive."
+    if protected:
+        return f"0 of {_protections(len(protected))} breached by these attacks."
+    return "Without protection, the updates leak. No protection was tested."
+
+
+def _protections(count: int) -> str:
+    return "1 protection was" if count == 1 else f"{count} protections were"
+
+
+def _meaning(verdicts: Sequence[Verdict]) -> str:
+    """What the headline means, for all settings together."""
+    baselines = [verdict for verdict in verdicts if verdict.defence == UNDEFENDED]
+    if not baselines:
+        return "No result without protection is there, so a protection that held cannot be told from attacks that fail."
+    failed = sum(verdict.status is not Status.BREACHED for verdict in baselines)
+    if failed == len(baselines):
+        return _NO_BASELINE if all(v.finding.judged for v in baselines) else baselines[0].sentence
+    text = "Without protection these attacks succeed, so the test can tell a protection that holds from one that fails."
+    if failed:
+        text += f" In {failed} of {len(baselines)} set-ups they do not, and there a failure says nothing."
+    return text + " 'Not breached' means by these attacks, on these films; it is no proof of privacy."

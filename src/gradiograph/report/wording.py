@@ -1,0 +1,189 @@
+"""Numbers, metrics and assumptions in plain words."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from gradiograph.report.statistics import Interval, Summary
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measure:
+    """How a metric is shown: its title, what it says, its number format, factor and unit."""
+
+    title: str
+    meaning: str
+    form: str
+    factor: float = 1.0
+    unit: str = ""
+
+
+_MEASURES = {
+    "identification_top1": Measure(
+        title="Identified",
+        meaning="The reconstruction is nearer to the attacked film than to every other patient's film of the same "
+        "class in the gallery. 0 or 1 per film, so the mean is a share of films.",
+        form=".0f", factor=100.0, unit=" %",
+    ),
+    "identification_top5": Measure(
+        title="Among the nearest five",
+        meaning="The attacked film is among the five films of the gallery that are nearest to the reconstruction.",
+        form=".0f", factor=100.0, unit=" %",
+    ),
+    "identification_rank": Measure(
+        title="Rank", meaning="Place of the attacked film among the gallery's films; 1 is identified.", form=".0f"
+    ),
+    "lpips": Measure(
+        title="LPIPS", meaning="Perceptual distance as a neural network sees it; 0 is the same picture.", form=".3f"
+    ),
+    "ssim": Measure(title="SSIM", meaning="Similarity of local structure; 1 is the same picture.", form=".2f"),
+    "ms_ssim": Measure(
+        title="MS-SSIM", meaning="Similarity of structure over several scales; 1 is the same picture.", form=".2f"
+    ),
+    "psnr": Measure(
+        title="PSNR", meaning="Ratio of full brightness to error; above about 30 dB two films look alike.",
+        form=".1f", unit=" dB",
+    ),
+    "mse": Measure(title="MSE", meaning="Mean squared error of the pixels; 0 is the same picture.", form=".4f"),
+    "variance_explained": Measure(
+        title="Variance explained",
+        meaning="How much of what tells this film from the mean film was recovered: 100 % is the film itself, 0 % no "
+        "better than the mean film, negative is worse.",
+        form=".0f", factor=100.0, unit=" %",
+    ),
+}  # fmt: skip
+
+
+_MINUS = "\N{MINUS SIGN}"
+
+
+def measure(metric: str) -> Measure:
+    """How this metric is shown; one that is not known here goes by its own name."""
+    return _MEASURES.get(metric) or Measure(title=metric, meaning="", form=".4g")
+
+
+def number(metric: str, value: float, *, unit: bool = True, sign: bool = False) -> str:
+    """A value of a metric for readers.
+
+    >>> number("psnr", 20.26), number("identification_top1", 0.5), number("mse", -0.01, sign=True)
+    ('20.3 dB', '50 %', '−0.0100')
+    """
+    shown = measure(metric)
+    text = format(shown.factor * value, ("+" if sign else "") + shown.form)
+    if float(text) == 0:
+        text = text.lstrip("+-")
+    return text.replace("-", _MINUS) + (shown.unit if unit else "")
+
+
+def span(metric: str, interval: Interval, *, sign: bool = False) -> str:
+    """The 95 % interval: "12 to 40 %"."""
+    low = number(metric, interval.low, unit=False, sign=sign)
+    return f"{low} to {number(metric, interval.high, sign=sign)}"
+
+
+def gap(metric: str, interval: Interval) -> str:
+    """A difference with its 95 % interval: "+30 percentage points (95 % interval +12 to +40)"."""
+    values = (interval.mean, interval.low, interval.high)
+    mean, low, high = (number(metric, value, unit=False, sign=True) for value in values)
+    unit = measure(metric).unit.replace(" %", " percentage points")
+    return f"{mean}{unit} (95 % interval {low} to {high})"
+
+
+def films(count: int) -> str:
+    """A count of films in words."""
+    return "1 film" if count == 1 else f"{count:,} films"
+
+
+def share(found: Summary) -> str:
+    """A share in words, with what none and all of a small number of films can show.
+
+    For one seed it is a count of films; for several, the share of all reconstructions.
+    """
+    low, high = span(found.metric, found.interval).split(" to ")
+    mean = found.interval.mean
+    if mean == 0:
+        return f"0 of {films(found.films)} (so at most {high})"
+    if mean == 1:
+        return f"all of {films(found.films)} (so at least {low} %)"
+    if found.seeds == 1:
+        return f"{round(mean * found.films)} of {films(found.films)} (95 % interval {low} to {high})"
+    return (
+        f"{number(found.metric, mean)} of {films(found.films)} over {found.seeds} seeds (95 % interval {low} to {high})"
+    )
+
+
+def size(num_bytes: float) -> str:
+    """A number of bytes for readers.
+
+    >>> size(999), size(1_500_000)
+    ('999 bytes', '1.5 MB')
+    """
+    for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if num_bytes >= factor:
+            return f"{num_bytes / factor:.3g} {unit}"
+    return f"{num_bytes:.0f} bytes"
+
+
+def seconds(duration: float) -> str:
+    """A duration for readers.
+
+    >>> seconds(0.04), seconds(75), seconds(7300)
+    ('0.04 s', '1.2 min', '2.0 h')
+    """
+    for unit, factor in (("h", 3600), ("min", 60)):
+        if duration >= factor:
+            return f"{duration / factor:.1f} {unit}"
+    return f"{duration:.2g} s"
+
+
+def chance(gallery: Mapping[str, int]) -> str:
+    """The chance level of identification, 1/(N + 1), for galleries of N films per class.
+
+    >>> chance({"a": 99, "b": 199})
+    '0.5 to 1 %'
+    """
+    sizes = sorted({int(count) for count in gallery.values() if count}, reverse=True)
+    levels = list(dict.fromkeys(f"{100 / (count + 1):.2g}" for count in sizes))
+    if not levels:
+        return "unknown (no gallery)"
+    return f"{levels[0]} to {levels[-1]} %" if len(levels) > 1 else f"{levels[0]} %"
+
+
+_ASSUMPTIONS: Mapping[str, tuple[str, Mapping[Any, str]]] = {
+    "server": ("What the server does", {
+        "honest_but_curious": "It follows the protocol, and studies everything it receives.",
+        "malicious": "It may also send out a model that was prepared to make updates leak.",
+    }),
+    "observer": ("What is observed", {
+        "server": "Each client's own update, as it arrives.",
+        "aggregate": "Only the sum of several clients' updates (secure aggregation).",
+        "released_model": "Only the trained model.",
+    }),
+    "knows_labels": ("The diagnoses (labels) of the films", {True: "Known.", False: "Not known; guessed if needed."}),
+    "knows_num_examples": ("How many films made the update", {True: "Known.", False: "Not known."}),
+    "knows_buffers": ("The model's normalisation statistics", {True: "Sent along, so known.", False: "Not known."}),
+    "knows_protocol": (
+        "How clients train (steps, learning rate, mini-batches)", {True: "Known.", False: "Not known."}
+    ),
+    "knows_batch_order": ("The order in which the films were used", {True: "Known.", False: "Not known."}),
+    "knows_augmentation": ("The random changes made to films in training", {True: "Known.", False: "Not known."}),
+    "knows_defence": (
+        "Which protection is used, with its settings (not its random numbers)", {True: "Known.", False: "Not known."}
+    ),
+    "public_data": (
+        "Films of other patients to learn from", {True: "Available to the attacker.", False: "None available."}
+    ),
+}  # fmt: skip
+
+
+def assumptions(threat: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """Each assumption about the attacker: (question, answer, "field = value")."""
+    rows = []
+    for name, value in threat.items():
+        question, answers = _ASSUMPTIONS.get(name, (name, {}))
+        rows.append((question, answers.get(value, str(value)), f"{name} = {value}"))
+    return rows
