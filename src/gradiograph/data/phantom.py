@@ -74,9 +74,9 @@ def phantom(
     levels = 2**bits - 1
 
     @lru_cache(maxsize=max(16, 8 * _CACHE_BYTES // (bits * image_size**2)))
-    def film_levels(index: int) -> NDArray[np.unsignedinteger]:
-        film = _film(seed, *films[index], image_size)
-        return np.rint(film * levels).astype(np.uint8) if bits == 8 else np.rint(film * levels).astype(np.uint16)
+    def film_levels(index: int) -> NDArray[np.uint8 | np.uint16]:
+        film: NDArray[np.float32] = np.rint(_film(seed, *films[index], image_size) * levels)
+        return film.astype(np.uint8) if bits == 8 else film.astype(np.uint16)
 
     def read(indices: Sequence[int]) -> NDArray[np.float32]:
         images = np.empty((len(indices), channels, image_size, image_size), np.float32)
@@ -116,7 +116,9 @@ def _splits(patients: int, fractions: tuple[float, float, float]) -> list[Split]
     counts = [0, 0, 0]
     splits: list[Split] = []
     for patient in range(1, patients + 1):
-        place = max(range(3), key=lambda i: fractions[i] * patient - counts[i])
+        missing = [fraction * patient - count for fraction, count in zip(fractions, counts, strict=True)]
+        # Where two miss as much, the smaller split is served first, so that few patients still fill all.
+        place = max(range(3), key=lambda i: (round(missing[i], 9), -fractions[i]))
         counts[place] += 1
         splits.append(_SPLITS[place])
     return splits

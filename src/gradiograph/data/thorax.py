@@ -1,4 +1,4 @@
-"""The anatomy behind the phantom: a patient's thorax in numbers, and its X-ray thickness map.
+"""The anatomy behind the phantom: one patient's thorax in numbers.
 
 Lengths are in half image widths: x to the image's right (the patient's left), y down, z towards the detector.
 The film shows [-1, 1] x [-1, 1] of the plane before zoom and shift.
@@ -7,22 +7,34 @@ The film shows [-1, 1] x [-1, 1] of the plane before zoom and shift.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from math import cos, sin
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gradiograph.data import skeleton
-from gradiograph.data.skeleton import Map, splat
+from gradiograph.data.vessels import Tubes, grow_vessels
 
 if TYPE_CHECKING:
     from numpy.random import Generator
     from numpy.typing import NDArray
 
+    from gradiograph.data.projection import Map
+
 
 @dataclass(frozen=True, kw_only=True)
 class Opacity:
-    """One pneumonic opacity: an ellipse inside a lung, cut off at a fissure where it is lobar."""
+    """One pneumonic opacity: an ellipse inside a lung, cut off at a fissure where it is lobar.
+
+    Attributes:
+        side: -1 in the patient's right lung (the image's left), 1 in the left.
+        x: Distance of its centre from the midline.
+        y: Level of its centre.
+        a: Half axis across, as a standard deviation.
+        b: Half axis down.
+        angle: Of the axes, radians.
+        strength: Share of the air that fluid replaces at the centre, in [0, 1].
+        grain: How ragged it is.
+        fissure: Level of the sharp lower border, None where there is none.
+    """
 
     side: float
     x: float
@@ -37,7 +49,33 @@ class Opacity:
 
 @dataclass(frozen=True, kw_only=True)
 class Thorax:
-    """One patient's anatomy; a film changes only its breath and its turn."""
+    """One patient's anatomy; a film changes only its breath and its turn.
+
+    Attributes:
+        cage_width, cage_depth: Half axes of the rib cage's inside at its widest.
+        apex, base: Levels of the lungs' top and of the cage's widest place.
+        roundness, taper: Exponents of the cage's outline between them.
+        fat, habitus: Tissue outside the cage, and a factor on the body's depth.
+        neck, shoulder: Half widths.
+        arms_up, arm_angle, jaw: The position of the arms, and the level of the jaw's centre.
+        heart_width, heart_height, heart_tilt: Half axes and tilt (radians) of the left ventricle.
+        heart_x, heart_y: Its centre, from the midline and from the right dome.
+        atrium, knob, trunk, mediastinum, thymus: Half widths of the right atrium and of the parts above the heart.
+        dome, dome_difference, dome_height: Level of the right dome, how much lower the left is, fall to the side.
+        trachea, trachea_bend: Radius, and shift at the aortic arch.
+        spine_width, scoliosis, pitch: Half width, sideways bend and spacing of the vertebrae.
+        bone: Factor on the density of all bones.
+        rib_pairs, rib_first, rib_spacing, rib_drop, rib_height: Number, level of the first at the spine, distance,
+            how far they slope down to the front, half thickness on the film.
+        clavicle_slope, clavicle_height, scapula: How the shoulders hang; the scapula's shift outwards.
+        breast, breast_y: Thickness (0 without) and level.
+        stomach: Centre's x, half axes and half depth of the gas bubble, None without.
+        bowel: x, y and radius of each loop with gas.
+        markings, haze: Strength of vessels and grain; share of the air that is lost everywhere.
+        turn: Shear of front against back, as after a turn of the body.
+        breath: How much lower than usual the diaphragm stands on this film.
+        vessels, texture, opacities: The lung vessels, the lungs' grain, and the disease.
+    """
 
     cage_width: float
     cage_depth: float
@@ -87,7 +125,7 @@ class Thorax:
     haze: float
     turn: float
     breath: float
-    vessels: tuple[skeleton.Tubes, ...]
+    vessels: tuple[Tubes, ...]
     texture: NDArray[np.float32]
     opacities: tuple[Opacity, ...]
 
@@ -130,8 +168,8 @@ def draw_thorax(rng: Generator, *, positive: bool) -> Thorax:
         cage_depth=u(0.36, 0.46),
         apex=apex,
         base=u(0.3, 0.7),
-        roundness=u(1.5, 2.3),
-        taper=u(1.6, 2.3),
+        roundness=u(1.9, 2.8),
+        taper=u(1.9, 2.5),
         fat=u(0.03, 0.09) + 0.1 * chance() ** 3,
         habitus=u(0.9, 1.2),
         neck=u(0.2, 0.3),
@@ -139,27 +177,27 @@ def draw_thorax(rng: Generator, *, positive: bool) -> Thorax:
         arms_up=float(chance() < 0.35),
         arm_angle=u(-0.15, 0.3),
         jaw=u(-1.5, -0.95) if chance() < 0.75 else -2.0,
-        heart_width=u(0.3, 0.38) + 0.07 * (1 - age) * chance(),
-        heart_height=u(0.22, 0.28),
+        heart_width=u(0.34, 0.42) + 0.07 * (1 - age) * chance(),
+        heart_height=u(0.23, 0.3),
         heart_tilt=u(0.35, 0.85),
-        heart_x=u(0.08, 0.18),
-        heart_y=u(-0.23, -0.13),
+        heart_x=u(0.1, 0.18),
+        heart_y=u(-0.17, -0.06),
         atrium=u(0.12, 0.2),
         knob=u(0.05, 0.075) + 0.03 * age,
         trunk=u(0.06, 0.1),
-        mediastinum=u(0.085, 0.13),
+        mediastinum=u(0.12, 0.17),
         thymus=u(0, 0.1) * (1 - age),
         dome=dome,
         dome_difference=u(0.0, 0.09),
         dome_height=u(0.2, 0.36),
-        trachea=u(0.03, 0.045),
+        trachea=u(0.04, 0.06),
         trachea_bend=u(-0.02, 0.05),
         spine_width=u(0.07, 0.1),
         scoliosis=rng.normal(0, 0.018),
         pitch=u(0.095, 0.125),
         bone=u(0.75, 1.3),
-        rib_pairs=int(rng.integers(9, 12)),
-        rib_first=apex - u(0.02, 0.1),
+        rib_pairs=int(rng.integers(10, 13)),
+        rib_first=apex + u(-0.06, 0.03),
         rib_spacing=spacing,
         rib_drop=u(0.42, 0.72) + 0.1 * age,
         rib_height=u(0.024, 0.032),
@@ -178,7 +216,7 @@ def draw_thorax(rng: Generator, *, positive: bool) -> Thorax:
         texture=rng.standard_normal((40, 40), dtype=np.float32),
         opacities=(),
     )
-    thorax = replace(thorax, vessels=skeleton.grow_vessels(rng, thorax.apex, thorax.dome, thorax.cage_width))
+    thorax = replace(thorax, vessels=grow_vessels(rng, thorax.apex, thorax.dome, thorax.cage_width))
     return _fall_ill(thorax, rng) if positive else thorax
 
 
@@ -193,7 +231,7 @@ def _fall_ill(thorax: Thorax, rng: Generator) -> Thorax:
     sides = rng.choice((-1.0, 1.0), count) if kind == 1 else np.array((-1.0, 1.0))
     spots = tuple(
         Opacity(
-            side=side,
+            side=float(side),
             x=u(0.18, 0.5) if kind == 1 else u(0.16, 0.28),
             y=middle + reach * (u(-0.6, 0.85) if kind == 1 else u(-0.1, 0.4)),
             a=u(0.09, 0.22) if kind == 1 else u(0.18, 0.3),
@@ -226,157 +264,3 @@ def _lobar(thorax: Thorax, rng: Generator) -> Opacity:
         grain=u(0.15, 0.5),
         fissure=y + u(0.06, 0.14) if lobe == 0 else None,
     )
-
-
-def _ellipsoid(x: Map, y: Map, cx: float, cy: float, a: float, b: float, depth: float, angle: float = 0.0) -> Map:
-    """The chord along z through an ellipsoid of half axes a, b and `depth`, turned by `angle` in the plane."""
-    c, s = cos(angle), sin(angle)
-    p = ((x - cx) * c + (y - cy) * s) / a
-    q = ((y - cy) * c - (x - cx) * s) / b
-    return 2 * depth * np.sqrt(np.maximum(1 - p * p - q * q, 0))
-
-
-def _capsule(x: Map, y: Map, start: tuple[float, float], end: tuple[float, float], radius: float) -> Map:
-    """The chord along z through a round rod from `start` to `end`."""
-    dx, dy = end[0] - start[0], end[1] - start[1]
-    along = np.clip(((x - start[0]) * dx + (y - start[1]) * dy) / (dx * dx + dy * dy), 0, 1)
-    gap = (x - start[0] - along * dx) ** 2 + (y - start[1] - along * dy) ** 2
-    return 2 * np.sqrt(np.maximum(radius * radius - gap, 0))
-
-
-def _smooth_step(t: Map) -> Map:
-    t = np.clip(t, 0, 1)
-    return t * t * (3 - 2 * t)
-
-
-def _body(thorax: Thorax, x: Map, y: Map) -> Map:
-    """Soft tissue from skin to skin: trunk, neck, shoulders, arms, jaw and breasts."""
-    trunk = thorax.cage_width + 0.05 + thorax.fat
-    neck, shoulder = thorax.neck, thorax.shoulder_width
-    front = thorax.cage_depth + 0.06 + 0.5 * thorax.fat
-    # Level below the apex, half width, half depth.
-    outline = np.array([
-        (-0.6, neck, 0.8 * neck), (-0.3, neck, 0.85 * neck), (-0.16, 1.3 * neck, 0.85 * neck),
-        (-0.05, 0.5 * (neck + shoulder), 0.27), (0.08, 0.9 * shoulder, 0.36), (0.25, shoulder, 0.85 * front),
-        (0.45, 0.5 * (shoulder + trunk), 0.95 * front), (0.65, trunk, front), (1.0, trunk, front),
-        (1.6, 0.98 * trunk, 0.96 * front), (2.4, 0.96 * trunk, 0.95 * front),
-    ])  # fmt: skip
-    fine = np.linspace(-2, 2, 201)
-    soften = np.hanning(11) / np.hanning(11).sum()
-    sharp = (np.interp(fine, outline[:, 0] + thorax.apex, outline[:, i]) for i in (1, 2))
-    width, depth = (np.convolve(np.pad(value, 5, mode="edge"), soften, "valid") for value in sharp)
-    r2 = np.square(x / np.interp(y, fine, width).astype(np.float32))
-    chord = 2 * np.interp(y, fine, depth).astype(np.float32) * np.sqrt(np.maximum(1 - r2 * (0.5 + 0.5 * r2), 0))
-    for side in (-1.0, 1.0):
-        joint = (side * (shoulder - 0.13), thorax.apex + 0.16)
-        elbow = (joint[0] + side * 0.9 * (0.3 + thorax.arm_angle), joint[1] + (-0.8 if thorax.arms_up else 0.9))
-        chord = np.maximum(chord, _capsule(x, y, joint, elbow, 0.17 + 0.6 * thorax.fat))
-        if thorax.breast:
-            fold = _ellipsoid(x, y, side * 0.42, thorax.breast_y, 0.33, 0.26, thorax.breast / 2)
-            chord = chord + fold * _smooth_step((y - thorax.breast_y) / 0.4 + 0.6)
-    return np.maximum(chord, _ellipsoid(x, y, 0.0, thorax.jaw, 0.45, 0.32, 0.42)) * thorax.habitus
-
-
-def _mediastinum(thorax: Thorax, x: Map, y: Map) -> Map:
-    """The chord of heart, great vessels and midline, joined smoothly."""
-    hx, hy = thorax.heart_x + 0.5 * thorax.turn, thorax.diaphragm + thorax.heart_y
-    arch = 0.5 * (hy + thorax.apex) - 0.06
-    parts = (
-        _ellipsoid(x, y, hx, hy, thorax.heart_width, thorax.heart_height, 0.36, thorax.heart_tilt),
-        _ellipsoid(x, y, hx - 0.2, hy - 0.02, thorax.atrium, 0.26, 0.32),
-        _ellipsoid(x, y, 0.08 + 0.2 * thorax.turn, arch, thorax.knob, 1.2 * thorax.knob, 0.25),
-        _ellipsoid(x, y, 0.09 + 0.3 * thorax.turn, 0.45 * arch + 0.55 * hy, thorax.trunk, 0.22, 0.3, -0.3),
-        _ellipsoid(x, y, -0.07, arch, 0.08, 0.36, 0.25),
-        _ellipsoid(x, y, 0.01, arch - 0.05, 0.12 + thorax.thymus, 0.34, 0.3),
-    )
-    r2 = np.square((x - thorax.spine_axis(y)) / thorax.mediastinum)
-    column = 2 * thorax.cage_depth * np.sqrt(np.maximum(1 - r2 * r2, 0))
-    return np.sqrt(sum((np.square(part) for part in parts), start=np.square(column)))
-
-
-def _below_diaphragm(thorax: Thorax, x: Map, y: Map) -> Map:
-    """The chord that the domes take from the chest; they fall off to the back and to the front."""
-    left = _smooth_step(x / 0.16 + 0.5)
-    away = np.abs(x) / (0.56 * thorax.cage_width) - 1
-    # Steep towards the costophrenic angle, nearly level towards the heart.
-    fall = np.square(away) * np.where(away > 0, thorax.dome_height * 1.6, 0.07)
-    surface = thorax.diaphragm + thorax.dome_difference * left + fall
-    return 2 * thorax.cage_depth * np.sqrt(np.maximum(y - surface, 0) / 0.15)
-
-
-def _texture(thorax: Thorax, x: Map, y: Map) -> Map:
-    """The patient's fixed grain, bilinear on a lattice in the anatomy's own coordinates."""
-    side = len(thorax.texture) - 1
-    p, q = np.clip((x + 1.2) / 2.4, 0, 0.9999) * side, np.clip((y + 1.2) / 2.4, 0, 0.9999) * side
-    i, j = q.astype(np.intp), p.astype(np.intp)
-    fy, fx = _smooth_step(q - i), _smooth_step(p - j)
-    t = thorax.texture
-    top = t[i, j] * (1 - fx) + t[i, j + 1] * fx
-    return top * (1 - fy) + (t[i + 1, j] * (1 - fx) + t[i + 1, j + 1] * fx) * fy
-
-
-def _opacity(thorax: Thorax, x: Map, y: Map, grain: Map) -> Map:
-    """The share of the air that fluid replaces, in [0, 1]."""
-    clear = np.full_like(x, 1 - thorax.haze)
-    for spot in thorax.opacities:
-        cy = spot.y + 0.7 * thorax.breath
-        c, s = cos(spot.angle), sin(spot.angle)
-        dx, dy = x - spot.side * spot.x, y - cy
-        r2 = ((dx * c + dy * s) / spot.a) ** 2 + ((dy * c - dx * s) / spot.b) ** 2
-        share = spot.strength * np.exp(-0.5 * np.maximum(r2 + 0.8 * spot.grain * grain * np.sqrt(r2 + 0.05), 0) ** 1.3)
-        share = share * _smooth_step(0.5 + spot.side * x / 0.1)
-        if spot.fissure is not None:
-            share = share * _smooth_step((spot.fissure + 0.7 * thorax.breath + 0.15 * np.abs(x) - y) / 0.03 + 0.5)
-        clear = clear * (1 - np.clip(share * (1 + 0.3 * spot.grain * grain), 0, 0.97))
-    return 1 - clear
-
-
-def _airways(thorax: Thorax, x: Map, y: Map) -> Map:
-    """Trachea and main bronchi: air inside the mediastinum."""
-    carina = thorax.diaphragm + thorax.heart_y - 0.28
-    middle = -thorax.trachea_bend * np.exp(-(((y - carina + 0.15) / 0.2) ** 2)) + 0.3 * thorax.turn
-    r = thorax.trachea
-    column = 2 * r * np.sqrt(np.maximum(1 - ((x - middle) / r) ** 2, 0)) * _smooth_step((carina - y) / 0.06 + 0.5)
-    bronchi = np.maximum(
-        _capsule(x, y, (0.0, carina), (-0.16, carina + 0.14), 0.7 * r),
-        _capsule(x, y, (0.0, carina), (0.2, carina + 0.12), 0.6 * r),
-    )
-    return np.maximum(column, 0.8 * bronchi)
-
-
-def _gas(thorax: Thorax, x: Map, y: Map) -> Map:
-    """Gas under the diaphragm: the stomach's bubble with its fluid level, and loops of bowel."""
-    chord = np.zeros_like(x)
-    if thorax.stomach is not None:
-        sx, a, b, depth = thorax.stomach
-        cy = thorax.diaphragm + thorax.dome_difference + 0.05 + b
-        chord = _ellipsoid(x, y, sx, cy, a, b, depth) * _smooth_step((cy + 0.5 * b - y) / 0.06 + 0.5)
-    for bx, by, r in thorax.bowel:
-        chord = np.maximum(chord, _ellipsoid(x, y, bx, by + thorax.breath, r * 1.3, r, 0.6 * r))
-    return chord
-
-
-def thickness(thorax: Thorax, x: Map, y: Map, project: skeleton.Projection) -> Map:
-    """The water-equivalent thickness along each ray, in half image widths.
-
-    Args:
-        thorax: The anatomy on this film.
-        x: (n, n) positions of the pixels in the anatomy's plane.
-        y: (n, n), as x.
-        project: The same map for points: from the anatomy's plane to the pixels.
-    """
-    inner = thorax.cage_half_width(y)
-    r2 = np.square(x / np.maximum(inner, 1e-3))
-    narrowing = inner / thorax.cage_width
-    cage = 2 * thorax.cage_depth * (0.1 + 0.9 * narrowing) * np.sqrt(np.maximum(1 - r2 * (0.6 + 0.4 * r2), 0))
-    filled = np.hypot(_mediastinum(thorax, x, y), _below_diaphragm(thorax, x, y))
-    air = np.maximum(cage - filled, 0)
-    grain = _texture(thorax, x, y)
-    air = air * (1 - _opacity(thorax, x, y, grain)) * (1 + 0.025 * thorax.markings * grain)
-    inside = np.clip(air / 0.12, 0, 1)
-    body = _body(thorax, x, y)
-    vessels = splat(skeleton.vessel_points(thorax, project), project)
-    bones = splat(skeleton.bone_points(thorax, project), project)
-    soft = np.maximum(body - 0.78 * air - 0.9 * _airways(thorax, x, y) - 0.8 * _gas(thorax, x, y), 0.02 * body)
-    spine = skeleton.spine(thorax, x, y)
-    return soft + 0.9 * thorax.markings * inside * vessels + thorax.bone * (bones + spine)
