@@ -8,10 +8,13 @@ import pytest
 import torch
 from torch import nn
 
+from gradiograph.audit.client import client_update, observe
+from gradiograph.core.defence import Chain
 from gradiograph.core.random import stream
 from gradiograph.core.tensors import Belief
 from gradiograph.core.threat import ThreatModel
-from gradiograph.protocols import FedAvg
+from gradiograph.defences import Clip, GaussianNoise
+from gradiograph.protocols import FedAvg, FedSGD
 from gradiograph.testing import CustodyBroken, check_custody, specimens
 
 IMAGES = specimens.batch(3).images
@@ -187,3 +190,15 @@ def test_other_images_pass():
 def test_parameters_of_the_images_size_pass():
     weights = torch.rand(40, 16 * 16, generator=stream(0, "weights"))
     check_custody(weights, IMAGES)
+
+
+@pytest.mark.parametrize("name", ["fedsgd", "fedavg"])
+def test_observation_of_an_audit_passes(name):
+    """What `audit` hands to an attack, with a noise defence and every permission granted."""
+    batch, task = specimens.batch(3), specimens.task()
+    protocol = FedSGD() if name == "fedsgd" else FedAvg(local_steps=2, learning_rate=0.1, batch_size=2)
+    defence = Chain(stages=(Clip(norm=0.5), GaussianNoise(std=0.01)))
+    update = client_update(task, task.state(), batch, protocol, defence, 7, "batch", 0)
+    threat = ThreatModel(knows_labels=True)
+    seen = observe(task, task.state(), update, protocol, defence, threat, batch.targets)
+    check_custody(seen, batch.images)
