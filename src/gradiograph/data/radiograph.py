@@ -91,9 +91,15 @@ def draw_setup(rng: Generator) -> Setup:
 
 
 def vary_setup(setup: Setup, rng: Generator) -> Setup:
-    """Another exposure of the same patient."""
+    """Another exposure of the same patient; the letter lies where it falls."""
+    marker = setup.marker
+    if marker is not None:
+        marker = (*marker[:2], marker[2] + rng.normal(0, 0.03), marker[3] + rng.normal(0, 0.15))
+    left, right, upper, lower = (edge * rng.uniform(0.98, 1.02) for edge in setup.shutter)
     return replace(
         setup,
+        marker=marker,
+        shutter=(left, right, upper, lower),
         zoom=setup.zoom * rng.uniform(0.97, 1.03),
         x=setup.x + rng.normal(0, 0.015),
         y=setup.y + rng.normal(0, 0.02),

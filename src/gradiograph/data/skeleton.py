@@ -36,16 +36,13 @@ def _ribs(thorax: Thorax, project: Projection) -> Points:
     arc = np.minimum(np.sqrt(1 + np.diff(z, axis=1) ** 2 / (flat2 + 1e-9)), 2.0)
     fade = np.interp(0.5 * (turn[:, 1:] + turn[:, :-1]), (1.4, 1.8, 2.4), (1.0, 0.9, 0.75))
     mass = (thorax.rib_height * 0.15 * arc * fade)[..., None].astype(np.float32)
-    parts = []
-    for side in (-1.0, 1.0):
-        path = np.stack([side * x + thorax.turn * z, y], axis=2).astype(np.float32)
-        parts.append(rod(path, thorax.rib_height, mass, project))
-    return join(parts)
+    both = [np.stack([side * x + thorax.turn * z, y], axis=2) for side in (-1.0, 1.0)]
+    path = np.concatenate(both).astype(np.float32)
+    return rod(path, thorax.rib_height, np.concatenate([mass, mass]), project)
 
 
 def _shoulders(thorax: Thorax, project: Projection) -> Points:
     """Clavicles, the borders of the scapulae and the upper arms."""
-    parts = []
     count = int(1.0 / project.pixel)
     top = thorax.apex + thorax.clavicle_height
     wide = thorax.shoulder_width
@@ -53,21 +50,26 @@ def _shoulders(thorax: Thorax, project: Projection) -> Points:
     out = wide - 0.3 + thorax.scapula
     shift = thorax.turn * thorax.cage_depth
     lift = -0.75 if thorax.arms_up else 0.85
-    for s in (-1.0, 1.0):
-        socket, head = (s * (wide - 0.2), tip + 0.13), (s * (wide - 0.12), tip + 0.15)
-        corner, low = (s * (out - 0.32), tip + 0.04), (s * (out - 0.1), tip + 0.7)
-        elbow = (head[0] + s * 0.8 * (0.3 + thorax.arm_angle), head[1] + lift)
-        sternal, neck = (s * 0.07 + shift, top + 0.14), (s * 0.3 + shift, top + 0.12)
-        # Control points, half the width, water-equivalent cross-section.
-        rods = (
-            ((sternal, neck, (s * 0.4, tip - 0.08), (s * (wide - 0.18), tip + 0.02)), 0.026, 0.0055),
-            ((corner, (s * (out - 0.33), tip + 0.4), low), 0.012, 0.0012),
-            ((socket, (s * (out - 0.02), tip + 0.4), low), 0.02, 0.0026),
-            ((corner, (s * (out - 0.1), tip + 0.12), socket), 0.018, 0.002),
-            ((head, elbow), 0.045, 0.0065),
-            (((head[0] - s * 0.05, head[1] - 0.05), (head[0] + s * 0.03, head[1] + 0.05)), 0.075, 0.01),
-        )
-        parts += [rod(curve(knots, count), height, mass, project) for knots, height, mass in rods]
+    socket, head, tail = (wide - 0.2, tip + 0.13), (wide - 0.12, tip + 0.15), (wide - 0.09, tip + 0.2)
+    corner, low, rim = (out - 0.32, tip + 0.04), (out - 0.1, tip + 0.7), (wide - 0.17, tip + 0.1)
+    elbow = (head[0] + 0.8 * (0.3 + thorax.arm_angle), head[1] + lift)
+    # Control points on the patient's left, half the width, water-equivalent cross-section.
+    rods = (
+        (((0.07, top + 0.14), (0.3, top + 0.12), (0.4, tip - 0.08), (wide - 0.18, tip + 0.02)), 0.026, 0.0055),
+        ((corner, (out - 0.33, tip + 0.4), low), 0.012, 0.0012),
+        ((socket, (out - 0.02, tip + 0.4), low), 0.02, 0.0026),
+        ((corner, (out - 0.1, tip + 0.12), socket), 0.018, 0.002),
+        ((head, elbow), 0.045, 0.0065),
+        ((rim, tail), 0.075, 0.01),
+    )
+    parts = []
+    for knots, height, mass in rods:
+        path = curve(knots, count)
+        both = np.concatenate([path * np.array([side, 1], np.float32) for side in (-1, 1)])
+        both[..., 0] += shift * np.clip(
+            1.5 - 2 * path[..., 0], 0, 1
+        )  # a turn moves the front: the clavicles' inner ends
+        parts.append(rod(both, height, mass, project))
     return join(parts)
 
 

@@ -243,7 +243,7 @@ def _fall_ill(thorax: Thorax, rng: Generator) -> Thorax:
         )
         for side in sides
     )
-    markings = thorax.markings * (u(1.0, 1.3) if kind == 1 else u(1.4, 2.0))
+    markings = thorax.markings * (u(1.0, 1.3) if kind == 1 else u(1.15, 1.5))
     return replace(thorax, opacities=spots, haze=u(0.0, 0.12) if kind == 1 else u(0.1, 0.3), markings=markings)
 
 
@@ -254,7 +254,7 @@ def _lobar(thorax: Thorax, rng: Generator) -> Opacity:
     lobe = rng.choice(3, p=(0.25, 0.35, 0.4))
     y = thorax.apex + height * (u(0.22, 0.34), u(0.6, 0.75), u(0.8, 0.95))[lobe]
     return Opacity(
-        side=float(rng.choice((-1.0, 1.0))),
+        side=-1.0 if rng.random() < (0.8, 0.6, 0.5)[lobe] else 1.0,
         x=(u(0.25, 0.4), u(0.18, 0.3), u(0.3, 0.5))[lobe],
         y=y,
         a=u(0.2, 0.36),

@@ -43,7 +43,7 @@ def grow_vessels(rng: Generator, apex: float, dome: float, width: float) -> tupl
     sides = np.repeat((-1.0, 1.0), trunks)
     fan = np.tile(np.linspace(-1.25, 1.4, trunks), 2) + rng.normal(0, 0.12, 2 * trunks)
     start = np.stack([sides * rng.uniform(0.12, 0.17), hilum - 0.03 * sides + 0.08 * np.sin(fan)], axis=1)
-    angle, radius = fan, rng.uniform(0.015, 0.024, 2 * trunks)
+    angle, radius = fan, rng.uniform(0.013, 0.02, 2 * trunks)
     length = rng.uniform(0.16, 0.26, 2 * trunks) * (1 + 0.35 * np.abs(np.sin(fan))) * width / 0.72
     generations = []
     for _ in range(5):
