@@ -16,6 +16,8 @@ from time import perf_counter
 
 import torch
 
+import gradiograph.protocols
+import gradiograph.tasks  # noqa: F401 - importing a room registers its components
 from gradiograph.attacks import GradientMatching
 from gradiograph.attacks.optimisers import LBFGS
 from gradiograph.audit.client import client_update, observe

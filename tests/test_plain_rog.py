@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
+import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -21,26 +22,16 @@ from gradiograph.core.registry import build
 from gradiograph.core.tensors import Batch, Reconstruction
 from gradiograph.core.threat import ThreatModel
 
+BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 SHAPE = (3, 16, 16)
 STEPS, LOCAL_STEPS, RATE = 10, 3, 1e-2
 
 
 @pytest.fixture
-def benchmarks(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """The folder of the benchmarks, importable."""
-    folder = Path(__file__).parent.parent / "benchmarks"
-    monkeypatch.syspath_prepend(folder)
-    yield folder
-    for name in ("bench", "plain_rog"):
-        sys.modules.pop(name, None)
-
-
-@pytest.fixture
-def plain(benchmarks: Path) -> ModuleType:
-    import plain_rog
-
-    assert Path(str(plain_rog.__file__)).parent == benchmarks
-    return plain_rog
+def plain(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """The plain search; the benchmarks are no package."""
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    return importlib.import_module("plain_rog")
 
 
 def preset_and_plain(plain: ModuleType, name: str, seed: int) -> tuple[Reconstruction, object]:
@@ -68,7 +59,7 @@ def preset_and_plain(plain: ModuleType, name: str, seed: int) -> tuple[Reconstru
 def test_preset_follows_the_plain_search(plain: ModuleType, name: str) -> None:
     ours, theirs = preset_and_plain(plain, name, 7)
     assert len(ours.objective) == len(theirs.objective) == STEPS
-    assert ours.objective == pytest.approx(theirs.objective, rel=1e-3)
+    assert ours.objective == pytest.approx(theirs.objective, rel=1e-4)
     assert ours.objective[-1] < 0.8 * ours.objective[0]
 
 
@@ -92,19 +83,10 @@ def test_plain_replay_is_that_of_torch_optim(plain: ModuleType) -> None:
         torch.testing.assert_close(replayed[name], parameter)
 
 
-def test_benchmark_prints_every_search_and_its_ratio(benchmarks: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    import bench
-
-    bench.main(["--tasks", "lenet", "--size", "16", "--repeats", "1"])
-    lines = capsys.readouterr().out.splitlines()
-    for name in (
-        "plain ROG",
-        "dlg (an iteration, a step has 20)",
-        "idlg",
-        "inverting_gradients",
-        "latent_matching",
-        "rog",
-    ):
+def test_benchmark_prints_every_search_and_its_ratio() -> None:
+    command = [sys.executable, str(BENCHMARKS / "bench.py"), "--tasks", "lenet", "--size", "16", "--repeats", "1"]
+    lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    for name in ("plain ROG", "dlg (an iteration, a step has 20)", "idlg", "inverting_gradients", "rog"):
         (line,) = [line for line in lines if line.startswith(f"{name} ")]
         median, least, most, _, ratio = map(float, line.split()[-5:])
         assert 0 < least <= median <= most
