@@ -29,8 +29,8 @@ _URLS: Mapping[Network, str] = {
 def _remedy(network: Network) -> str:
     return (
         f"Either run once with internet access, so that torchvision can store the network; or save the `features.*` "
-        f"part of its state dict as {FILES[network]} in a folder and name that folder in the environment variable "
-        f"{FOLDER_VARIABLE} or as the audit's network folder 'lpips'."
+        f"part of its state dict as {FILES[network]} in a folder and name that folder in the audit file "
+        f"(networks = {{ lpips = ... }}) or in the environment variable {FOLDER_VARIABLE}."
     )
 
 

@@ -13,6 +13,7 @@ Metric = Callable[[Tensor, Tensor, Tensor, ScoringContext], tuple[Score, ...]]
 """(guess, truth, labels, context) -> scores.
 
 Guess and truth are float32 (B, C, H, W) in [0, 1], already matched, and are not changed; labels are int64 (B,).
+All of them and the context's tensors lie on one device.
 Each score has values (B,): finite float32, one per record, that do not depend on the other records.
 """
 

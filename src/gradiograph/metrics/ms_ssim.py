@@ -26,12 +26,12 @@ def count_scales(height: int, width: int) -> int:
 
 def _multi_scale(guess: Tensor, truth: Tensor, scales: int) -> Tensor:
     """(B,) in [0, 1]."""
-    weights = WEIGHTS[:scales]
+    total = sum(WEIGHTS[:scales]) if scales < len(WEIGHTS) else 1.0  # the published five sum to 1.0001
     value = torch.ones(len(truth), dtype=torch.float64, device=truth.device)
-    for scale, weight in enumerate(weights):
+    for scale, weight in enumerate(WEIGHTS[:scales]):
         whole, contrast = similarity(guess, truth)
         factor = whole if scale == scales - 1 else contrast
-        value = value * factor.clamp(min=0) ** (weight / sum(weights))
+        value = value * factor.clamp(min=0) ** (weight / total)
         if scale < scales - 1:
             guess, truth = F.avg_pool2d(guess, 2), F.avg_pool2d(truth, 2)
     return value
@@ -44,7 +44,7 @@ def ms_ssim() -> Metric:
     Wang et al. 2003, equation 7, with the weights of section 3.2: five scales from 176 pixels on.
 
     Differs from the paper: below 176 pixels there are as many scales as leave an image of at least 11 pixels, with
-    the first weights scaled to sum one (the score's unit says how many; the number of scales changes the value); a
+    their weights scaled to sum one (the score's unit says how many; the number of scales changes the value); a
     scale's negative mean counts as zero; RGB is averaged over the channels at each scale.
 
     Returns:
