@@ -11,7 +11,7 @@ from pydantic import Field
 from gradiograph.core.defence import Defence, Encoding
 from gradiograph.core.registry import register
 from gradiograph.core.tensors import Belief, global_norm
-from gradiograph.defences.exact import TOLERANCE, log_exact, tolerances, variances
+from gradiograph.defences.exact import TOLERANCE, count, log_exact, tolerances, variances
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -57,18 +57,19 @@ class Clip(Defence):
     def log_likelihood(self, seen: Tensors, belief: Belief) -> Tensor:
         """Below the bound the log density of what was seen; at the bound, that of its direction.
 
-        At the bound the belief is scaled to the norm C, and a norm short of C costs its squared distance to C in units
-        of 1 % of C.
+        Without variance the direction is that of the mean scaled to the norm C. With variance the unknown length is
+        integrated out (Laplace's method, close where there are many values). A norm short of C costs its squared
+        distance to C in units of 1 % of C.
         """
-        if global_norm(seen) >= _AT_THE_BOUND * self.norm:
-            length = _expected_norm(belief)
-            short = -0.5 * (torch.relu(1 - length / self.norm) / TOLERANCE) ** 2
-            belief = self._scaled(belief, self._factor(length))
-        else:
-            short = torch.zeros(())
-        spread, tolerance = variances(belief), tolerances(seen)
-        terms = [log_exact(seen[n], belief.mean[n], spread[n], tolerance[n]).sum() for n in seen]
-        return torch.stack(terms).sum() + short.to(terms[0])
+        tolerance = tolerances(seen)
+        if global_norm(seen) < _AT_THE_BOUND * self.norm:
+            return _log_density(seen, belief, tolerance)
+        length = _expected_norm(belief)
+        short = -0.5 * (torch.relu(1 - length / self.norm) / TOLERANCE) ** 2
+        scaled = self._scaled(belief, self._factor(length))
+        if scaled.variance is None:
+            return _log_density(seen, scaled, tolerance) + short
+        return _log_direction_density(seen, scaled.mean, scaled.variance, tolerance) + short
 
     def encode(self, sent: Tensors, encoding: Encoding) -> Encoding:
         """Unchanged."""
@@ -82,6 +83,25 @@ class Clip(Defence):
         if belief.variance is None:
             return Belief(mean)
         return Belief(mean, {name: tensor * factor.square() for name, tensor in belief.variance.items()})
+
+
+def _log_density(seen: Tensors, belief: Belief, tolerance: Tensors) -> Tensor:
+    spread = variances(belief)
+    return torch.stack([log_exact(seen[n], belief.mean[n], spread[n], tolerance[n]).sum() for n in seen]).sum()
+
+
+def _log_direction_density(seen: Tensors, mean: Tensors, variance: Tensors, tolerance: Tensors) -> Tensor:
+    """Log of the integral over r of r^(d - 1) N(r seen; mean, variance): the length of what was clipped is unknown."""
+    floored = {n: variance[n].maximum(tolerance[n].square()) for n in seen}
+    own = torch.stack([(seen[n].square() / floored[n]).sum() for n in seen]).sum()
+    along = torch.stack([(seen[n] * mean[n] / floored[n]).sum() for n in seen]).sum()
+    free = count(seen) - 1
+    root = torch.sqrt(along.square() + 4 * own * free)
+    # The larger root of own r^2 - along r - free, in the form that does not cancel.
+    peak = torch.where(along > 0, (along + root) / (2 * own), 2 * free / (root - along).clamp_min(1e-30))
+    peak = peak.clamp_min(1e-6)
+    density = torch.stack([log_exact(peak * seen[n], mean[n], floored[n], tolerance[n]).sum() for n in seen]).sum()
+    return density + free * torch.log(peak) - 0.5 * torch.log(own + free / peak.square())
 
 
 def _expected_norm(belief: Belief) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import log, pi
+from math import log, pi, sqrt
 
 import torch
 from torch import Tensor
@@ -49,9 +49,9 @@ def log_laplace(value: Tensor, mean: Tensor, scale: Tensor) -> Tensor:
 def log_normal_laplace(value: Tensor, mean: Tensor, variance: Tensor, scale: Tensor) -> Tensor:
     """Log density of a N(mean, variance) variable plus independent Laplace noise of scale b > 0.
 
-    The convolution has a closed form (Reed 2006, "The Normal-Laplace Distribution and Its Relatives"). Where the Gaussian
-    is over 30 times as wide as b, the Gaussian of equal moments stands in, which is then off by at most 3e-4 within
-    five standard deviations; where it is under a thousandth of b, its width is taken as that.
+    The convolution has a closed form (Reed 2006, "The Normal-Laplace Distribution and Its Relatives"). Where the
+    Gaussian is over 30 times as wide as b, the Gaussian of equal moments stands in, which is then off by at most 3e-4
+    within five standard deviations; where it is under a thousandth of b, its width is taken as that.
     """
     std = variance.clamp_min(1e-6 * scale.square()).sqrt()
     ratio = (std / scale).clamp_max(30.0)
@@ -63,14 +63,17 @@ def log_normal_laplace(value: Tensor, mean: Tensor, variance: Tensor, scale: Ten
     return torch.where(ratio < 30.0, exact, matched)
 
 
-def excess(threshold: Tensor) -> Tensor:
-    """E max(Z - t, 0) for a standard normal Z and t >= 0: phi(t) - t Phi(-t).
+def log_excess(threshold: Tensor) -> Tensor:
+    """Log of E max(Z - t, 0) = phi(t) - t Phi(-t) for a standard normal Z and t >= 0.
 
-    >>> excess(torch.zeros(1))
-    tensor([0.3989])
+    >>> log_excess(torch.tensor([0.0, 40.0]))
+    tensor([  -0.9189, -808.2986])
     """
-    beyond: Tensor = threshold * torch.special.ndtr(-threshold)
-    return torch.exp(-0.5 * threshold**2 - _HALF_LOG_TAU) - beyond
+    near = threshold.clamp_max(20.0)
+    ratio = near * sqrt(pi / 2) * torch.special.erfcx(near / sqrt(2))  # t Phi(-t) / phi(t)
+    far = threshold.clamp_min(20.0)
+    share = torch.where(threshold < 20.0, torch.log1p(-ratio), torch.log1p(-3 / far**2) - 2 * torch.log(far))
+    return share - 0.5 * threshold**2 - _HALF_LOG_TAU
 
 
 def _log_sinhc(x: Tensor) -> Tensor:

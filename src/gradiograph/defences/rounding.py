@@ -7,11 +7,13 @@ from math import log, pi, sqrt
 import torch
 from torch import Tensor
 
-from gradiograph.defences.densities import excess
+from gradiograph.defences.densities import log_excess
 
 _FLOOR = 1e-3
 _LOCAL = 0.2
 """Below this standard deviation only the nearest threshold matters; above it two or three Fourier terms are enough."""
+_SMOOTH = 10.0
+"""From this standard deviation on, in steps, the triangle is as good as a Gaussian of its variance, 1 / 6."""
 
 
 def rounded_moments(mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
@@ -50,7 +52,7 @@ def stochastic_rounding_variance(mean: Tensor, variance: Tensor | None) -> Tenso
     if variance is None:
         return offset - offset**2
     std = variance.clamp_min(1e-12).sqrt()
-    local = offset + 2 * std * excess(offset / std) - offset**2 - variance
+    local = offset + 2 * std * log_excess(offset / std).exp() - offset**2 - variance
     series = torch.full_like(mean, 1 / 6)
     for k in (1, 2):
         series = series - torch.cos(2 * pi * k * mean) * torch.exp(-2 * (pi * k) ** 2 * variance) / (pi * k) ** 2
@@ -74,12 +76,19 @@ def log_stochastic_level(level: Tensor, mean: Tensor, variance: Tensor | None) -
     """
     distance = (mean - level).abs()
     if variance is None:
-        probability, spread = torch.relu(1 - distance), torch.full_like(distance, 1 / 6)
-    else:
-        std = variance.clamp_min(1e-6).sqrt()
-        blur = excess((distance - 1).abs() / std) - 2 * excess(distance / std) + excess((distance + 1) / std)
-        spread = variance + 1 / 6
-        matched = torch.exp(-0.5 * distance**2 / spread) / (2 * pi * spread).sqrt()
-        probability = torch.where(std < 10, torch.relu(1 - distance) + std * blur, matched)
-    floor = log(_FLOOR) - 0.5 * (distance**2 / spread + torch.log(6 * spread))
-    return torch.logaddexp(probability.clamp_min(1e-30).log(), floor)
+        within = torch.relu(1 - distance)
+        floor = log(_FLOOR) - 3 * distance**2
+        return torch.where(within > 0, torch.logaddexp(within.clamp_min(1e-30).log(), floor), floor)
+    spread = variance + 1 / 6
+    matched = -0.5 * (distance**2 / spread + torch.log(2 * pi * spread))
+    std = variance.clamp_min(1e-6).sqrt()
+    log_probability = torch.where(std < _SMOOTH, _log_blurred_triangle(distance, std.clamp_max(_SMOOTH)), matched)
+    return torch.logaddexp(log_probability, log(_FLOOR) - 0.5 * (distance**2 / spread + torch.log(6 * spread)))
+
+
+def _log_blurred_triangle(distance: Tensor, std: Tensor) -> Tensor:
+    """Log E max(0, 1 - |distance + std Z|): second differences of E max(Z - t, 0), in logs beyond the triangle."""
+    inner, middle, outer = (log_excess(t / std) for t in ((distance - 1).abs(), distance, distance + 1))
+    inside = torch.relu(1 - distance) + std * (inner.exp() - 2 * middle.exp() + outer.exp())
+    share = (1 - 2 * (middle - inner).clamp_max(0).exp() + (outer - inner).clamp_max(0).exp()).clamp_min(1e-12)
+    return torch.where(distance < 1, inside.clamp_min(1e-30).log(), torch.log(std) + inner + torch.log(share))

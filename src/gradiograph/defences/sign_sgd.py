@@ -11,7 +11,7 @@ import torch
 from gradiograph.core.defence import Defence
 from gradiograph.core.registry import register
 from gradiograph.core.tensors import Belief
-from gradiograph.defences.densities import excess, log_normal
+from gradiograph.defences.densities import log_excess, log_normal
 from gradiograph.defences.exact import TOLERANCE, count, log_exact, straight_through, tolerances, variances
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ class SignSGD(Defence):
             std = belief.variance[name].clamp_min(1e-30).sqrt()
             size = mean.new_ones(())
             if self.scale == "mean_abs":
-                size = (mean.abs() + 2 * std * excess(mean.abs() / std)).mean()
+                size = (mean.abs() + 2 * std * log_excess(mean.abs() / std).exp()).mean()
             side = torch.where(belief.variance[name] > 0, torch.erf(mean / (std * sqrt(2))), self._signs(mean))
             means[name] = size * side
             spreads[name] = size.square() * (1 - side.square()).clamp_min(0)
