@@ -19,12 +19,22 @@ def write_file(path: Path, content: bytes) -> None:
     temporary = _temporary(path)
     temporary.unlink(missing_ok=True)
     try:
-        _write_new(temporary, content)
+        write_new(temporary, content)
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
     _sync_folder(path.parent)
+
+
+def write_new(path: Path, content: bytes, *, sync: bool = True) -> None:
+    """Write a file that is not there yet, for a folder of `new_folder`, which is atomic as a whole; mode 0600."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
+        file.flush()
+        if sync:
+            os.fsync(file.fileno())
 
 
 def make_folder(path: Path) -> None:
@@ -82,14 +92,6 @@ def _writer_lives(path: Path) -> bool:
     except PermissionError:
         return True
     return True
-
-
-def _write_new(path: Path, content: bytes) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def _sync_folder(path: Path) -> None:

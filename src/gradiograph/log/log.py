@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gradiograph.core.errors import LogProblem
-from gradiograph.log.atomic import is_temporary, make_folder, new_folder, remove_leftovers, write_file
+from gradiograph.log.atomic import is_temporary, make_folder, new_folder, remove_leftovers, write_file, write_new
 from gradiograph.log.cell import Cell
 from gradiograph.log.pictures import pack, png, unpack
 from gradiograph.log.rows import place, read_lines, to_csv, to_lines
@@ -124,10 +124,10 @@ class Log:
             raise LogProblem(msg)
         lines = to_lines(rows)
         with new_folder(self._cell_folder(cell.id)) as folder:
-            write_file(folder / "rows.jsonl", lines)
+            write_new(folder / "rows.jsonl", lines)
             if images is not None:
                 _write_images(folder, images)
-            write_file(folder / "cell.json", (json.dumps(asdict(cell), indent=1) + "\n").encode())
+            write_new(folder / "cell.json", (json.dumps(asdict(cell), indent=1) + "\n").encode())
 
     def cells(self) -> tuple[Cell, ...]:
         """All cells, sorted by task, protocol, defence, attack, control, batch, seed."""
@@ -174,7 +174,7 @@ class Log:
         entry = {"records": list(records), "labels": list(labels)}
         with new_folder(self._directory / "victims" / str(int(batch))) as folder:
             _write_images(folder, images)
-            write_file(folder / "victims.json", (json.dumps(entry, indent=1, ensure_ascii=False) + "\n").encode())
+            write_new(folder / "victims.json", (json.dumps(entry, indent=1, ensure_ascii=False) + "\n").encode())
 
     def has_victims(self, batch: int) -> bool:
         """Whether the originals of this batch are there."""
@@ -222,9 +222,10 @@ class Log:
 
 
 def _write_images(folder: Path, images: NDArray[Any]) -> None:
-    write_file(folder / "images.npz", pack(images))
+    write_new(folder / "images.npz", pack(images))
     for number, image in enumerate(images):
-        write_file(folder / f"{number}.png", png(image))
+        # Only to look at, and made from the array beside it: not worth the wait for the disk.
+        write_new(folder / f"{number}.png", png(image), sync=False)
 
 
 def _read_cell(folder: Path) -> Cell:

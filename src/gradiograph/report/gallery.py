@@ -120,7 +120,7 @@ class Gallery:
         original = _picture("Original", victims.images[place], f"The attacked film, class {label}.", {})
         others = [
             (cell, "Reconstruction", f"What the attack {key.attack} read out of the update."),
-            (self._cell_like(cell, MISMATCHED), "Control: another patient's update", "The same attack, mismatched."),
+            (self._cell_like(cell, MISMATCHED), "Control: other patient", "The same attack, another patient's update."),
             (self._reference(cell, STOCK), "Control: stock film", "A public film of the same class."),
             (self._reference(cell, MEAN), "Control: mean film", "The mean of the attacker's public films."),
         ]

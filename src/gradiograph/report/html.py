@@ -15,11 +15,13 @@ from gradiograph.report.gallery import Gallery
 from gradiograph.report.plots import leakage, objectives
 from gradiograph.report.results import UNDEFENDED, Results, Setting
 from gradiograph.report.tables import blocks, columns, references, wires
-from gradiograph.report.verdict import Status, judge
+from gradiograph.report.verdict import Judgement, Status, judge
 from gradiograph.report.wording import assumptions, chance, measure
 
 if TYPE_CHECKING:
-    pass
+    from collections.abc import Sequence
+
+    from gradiograph.report.gallery import Picture
 
 _TEMPLATE = "page.html.j2"
 
@@ -39,6 +41,10 @@ def render(log: Log) -> str:
     results = Results.read(log)
     main, rest = columns(results)
     gallery = Gallery(log, results)
+    sections = [
+        _section(results, gallery, setting, number, main, rest) for number, setting in enumerate(results.settings)
+    ]
+    judgement = judge(results)
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -50,15 +56,14 @@ def render(log: Log) -> str:
         header=results.header,
         complete=results.complete,
         done=len(results.cells),
-        judgement=judge(results),
+        judgement=judgement,
+        portraits=_portraits(judgement, sections),
         status=Status,
         undefended=UNDEFENDED,
         measure=measure,
         main=main,
         rest=rest,
-        sections=[
-            _section(results, gallery, setting, number, main, rest) for number, setting in enumerate(results.settings)
-        ],
+        sections=sections,
         tasks=results.entries("tasks"),
         defences=results.entries("defences"),
         assumptions=assumptions(results.header["threat"]),
@@ -101,6 +106,17 @@ def _section(
         # matplotlib escapes the labels in what it draws.
         "plots": [Markup(plot) if plot else None for plot in plots],  # noqa: S704
     }
+
+
+def _portraits(judgement: Judgement, sections: list[dict[str, Any]]) -> dict[tuple[Setting, str], Sequence[Picture]]:
+    """Original and reconstruction of each verdict's worst film."""
+    halls = {(section["setting"], hall.defence): hall.strongest for section in sections for hall in section["halls"]}
+    found = {}
+    for verdict in judgement.verdicts:
+        place = (verdict.finding.setting, verdict.defence)
+        if place in halls and halls[place].attack == verdict.finding.attack:
+            found[place] = halls[place].strips[0].pictures[:2]
+    return found
 
 
 def _without_none(value: Any) -> Any:  # noqa: ANN401 - any JSON

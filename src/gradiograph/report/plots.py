@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import textwrap
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
@@ -41,7 +42,7 @@ _STYLE: Any = {  # matplotlib types its keys as one long literal
     "text.parse_math": False,
 }
 _POINTS = 200
-_LABEL = 34
+_LABEL, _LEGEND = 30, 56
 _PANELS = ("identification_top1", "variance_explained", "lpips")
 
 
@@ -56,7 +57,7 @@ def leakage(results: Results, setting: Setting, number: int) -> str | None:
     Returns:
         SVG text; None where there is nothing to show.
     """
-    metrics = [name for name in results.metrics if name in _PANELS] or list(results.metrics[:1])
+    metrics = [name for name in _PANELS if name in results.metrics] or list(results.metrics[:1])
     defences = results.defences(setting)
     attacks = list(dict.fromkeys(a for d in defences for a in results.attacks(setting, d)))
     with mpl.rc_context(_STYLE):
@@ -65,7 +66,7 @@ def leakage(results: Results, setting: Setting, number: int) -> str | None:
         axes = figure.subplots(1, len(metrics), sharey=True, squeeze=False)[0]
         for axis, metric in zip(axes, metrics, strict=True):
             _leakage_panel(axis, results, setting, metric, defences, attacks)
-        axes[0].set_yticks(range(len(defences)), [_short(_name(label)) for label in defences])
+        axes[0].set_yticks(range(len(defences)), [_short(_name(label), _LABEL) for label in defences])
         axes[0].invert_yaxis()
         handles, labels = axes[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False, fontsize=8.5)
@@ -95,18 +96,10 @@ def objectives(results: Results, setting: Setting, number: int) -> str | None:
         figure = Figure(figsize=(9.6, 0.6 + 2.5 * rows), layout="constrained")
         grid = figure.subplots(rows, columns, squeeze=False).flat
         for axis, attack in zip(grid, attacks, strict=False):
-            for place, defence in enumerate(defences):
-                own = [cell for cell in cells if (cell.attack, cell.defence) == (attack, defence)]
-                _objective_line(axis, own, _short(_name(defence)), place)
-            axis.set_title(_short(attack), fontsize=9.5, loc="left")
-            axis.set_xlabel("step")
-            axis.set_yscale("log")
-            # The default labels are mathematical text, which is off: a label with a dollar sign is no formula.
-            axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-            axis.yaxis.set_minor_formatter(NullFormatter())
+            _objective_panel(axis, [cell for cell in cells if cell.attack == attack], defences)
+            axis.set_title(_short(attack, _LABEL), fontsize=9.5, loc="left")
         for axis in list(grid):
             axis.set_visible(False)
-        figure.axes[0].set_ylabel("objective / its first value")
         pairs = (zip(*axis.get_legend_handles_labels(), strict=True) for axis in figure.axes)
         handles = {label: handle for pair in pairs for handle, label in pair}
         figure.legend(
@@ -137,7 +130,7 @@ def _leakage_panel(
                 for part in ("low", "mean", "high")
             )
             axis.hlines(heights, low, high, color=colour, linewidth=1.6 if control == ATTACK else 0.8)
-            axis.plot(mean, heights, "o", ms=5, mfc=face, mec=colour, linestyle="none", label=_short(name))
+            axis.plot(mean, heights, "o", ms=5, mfc=face, mec=colour, linestyle="none", label=_short(name, _LEGEND))
     stock = results.reference(setting, STOCK, metric)
     if stock is not None and metric == "lpips":
         axis.axvline(float(stock.values.mean()), color=_MUTED, linestyle=(0, (4, 3)), linewidth=1, zorder=0)
@@ -150,26 +143,39 @@ def _leakage_panel(
     axis.set_axisbelow(True)
 
 
-def _objective_line(axis: Axes, cells: Sequence[Cell], label: str, place: int) -> None:
-    """The median over runs; each relative to its first value, since objectives of different channels do not compare."""
-    curves = [np.array(cell.objective) for cell in cells]
-    curves = [curve / curve[0] for curve in curves if np.isfinite(curve).all() and (curve > 0).all()]
-    if not curves:
-        return
-    length = min(map(len, curves))
-    median = np.median([curve[:length] for curve in curves], axis=0)
-    steps = np.unique(np.linspace(0, length - 1, min(length, _POINTS)).astype(int))
-    axis.plot(steps + 1, median[steps], color=_COLOURS[place % len(_COLOURS)], linewidth=1.4, label=label)
+def _objective_panel(axis: Axes, cells: Sequence[Cell], defences: Sequence[str]) -> None:
+    """The median over runs, relative to the first value on a log scale where no objective goes below zero."""
+    curves = {
+        (cell.defence, number): np.array(cell.objective)
+        for number, cell in enumerate(cells)
+        if np.isfinite(cell.objective).all()
+    }
+    relative = all((curve > 0).all() for curve in curves.values())
+    for place, defence in enumerate(defences):
+        own = [curve / curve[0] if relative else curve for (label, _), curve in curves.items() if label == defence]
+        if not own:
+            continue
+        length = min(map(len, own))
+        median = np.median([curve[:length] for curve in own], axis=0)
+        steps = np.unique(np.linspace(0, length - 1, min(length, _POINTS)).astype(int))
+        label = _short(_name(defence), _LEGEND)
+        axis.plot(steps + 1, median[steps], color=_COLOURS[place % len(_COLOURS)], linewidth=1.4, label=label)
+    axis.set_xlabel("step")
+    axis.set_ylabel("objective / its first value" if relative else "objective")
+    if relative and curves:
+        axis.set_yscale("log")
+        # The default labels are mathematical text, which is off: a label with a dollar sign is no formula.
+        axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axis.yaxis.set_minor_formatter(NullFormatter())
 
 
 def _name(defence: str) -> str:
     return "no protection" if defence == "none" else defence
 
 
-def _short(label: str) -> str:
-    """Short enough for an axis; a leading underscore would hide a label from the legend."""
-    label = label.lstrip("_")
-    return label if len(label) <= _LABEL else label[: _LABEL - 1] + "…"
+def _short(label: str, width: int) -> str:
+    """In lines short enough for an axis or legend; a leading underscore would hide a label from the legend."""
+    return textwrap.fill(label.lstrip("_"), width, max_lines=3, placeholder=" …")
 
 
 def _svg(figure: Figure, prefix: str) -> str:

@@ -209,7 +209,10 @@ def _worst(results: Results, found: Finding) -> str:
 def _notes(results: Results, found: Finding) -> list[str]:
     """What else must be known of an attack's numbers."""
     notes = [_FLAGS.get(flag, f"Flag: {flag}.") for flag in results.flags(found.setting, found.defence, found.attack)]
-    own = results.tables.get(Key(*found.setting, found.defence, found.attack, ATTACK, "lpips"))
+    key = Key(*found.setting, found.defence, found.attack, ATTACK, "lpips")
+    if not found.breached:
+        notes += _weaker_signs(results, key)
+    own = results.tables.get(key)
     stock = results.reference(found.setting, STOCK, "lpips")
     compared = difference(own, stock) if own and stock else None
     if own is not None and stock is not None and compared is not None and not compared.leaks:
@@ -220,20 +223,35 @@ def _notes(results: Results, found: Finding) -> list[str]:
     return notes
 
 
+def _weaker_signs(results: Results, key: Key) -> list[str]:
+    """What an attack that identified nobody still read out of the update."""
+    for metric in _JUDGES[1:]:
+        values, control = (results.tables.get(key._replace(metric=metric, control=c)) for c in (ATTACK, MISMATCHED))
+        told = difference(values, control) if values and control else None
+        if told is not None and told.leaks and told.films > 1:
+            return [
+                f"Something of the patient does leak: by {measure(metric).title} it does better than its control, "
+                f"by {gap(metric, told.interval)}."
+            ]
+    return []
+
+
 def _headline(verdicts: Sequence[Verdict]) -> str:
     protected = [verdict for verdict in verdicts if verdict.defence != UNDEFENDED]
     count = {status: sum(verdict.status is status for verdict in protected) for status in Status}
     if count[Status.BREACHED]:
-        return f"{count[Status.BREACHED]} of {_protections(len(protected))} breached."
+        return _counted(count[Status.BREACHED], len(protected)) + "."
     if any(verdict.status is Status.INCONCLUSIVE for verdict in verdicts):
         return "Inconclusive."
     if protected:
-        return f"0 of {_protections(len(protected))} breached by these attacks."
+        return _counted(0, len(protected)) + " by these attacks."
     return "Without protection, the updates leak. No protection was tested."
 
 
-def _protections(count: int) -> str:
-    return "1 protection was" if count == 1 else f"{count} protections were"
+def _counted(breached: int, protections: int) -> str:
+    if protections == 1:
+        return "The protection was breached" if breached else "The protection was not breached"
+    return f"{breached} of {protections} protections {'was' if breached == 1 else 'were'} breached"
 
 
 def _meaning(verdicts: Sequence[Verdict]) -> str:
