@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch.nn import functional as F
 
 from gradiograph.core.defence import Chain
+from gradiograph.core.factored import OuterSum, factors, inner
 from gradiograph.core.tensors import Belief
 
 if TYPE_CHECKING:
@@ -56,22 +57,28 @@ def squared_error(seen: Tensors) -> Misfit:
     Differs from the paper: the division, a constant. An update after few steps of 1e-4 has squared entries of
     about 1e-12, below the tolerances at which L-BFGS stops.
     """
-    scale = 1 / max(float(_dot(seen, seen)), torch.finfo(torch.float32).tiny)
+    squares = {name: inner(seen, seen, name) for name in seen}
+    scale = 1 / max(float(torch.stack([*squares.values()]).sum()), torch.finfo(torch.float32).tiny)
 
     def measure(belief: Belief) -> Tensor:
-        errors = [F.mse_loss(belief.mean[name], tensor, reduction="sum") for name, tensor in seen.items()]
+        errors = [_squared_distance(belief.mean, seen, name, squares[name]) for name in seen]
         return torch.stack(errors).sum() * scale
 
     return measure
 
 
+def _squared_distance(mean: Tensors, seen: Tensors, name: str, square: Tensor) -> Tensor:
+    if isinstance(factors(mean, name), OuterSum):  # |m - s|^2 without forming m
+        return inner(mean, mean, name) - 2 * inner(mean, seen, name) + square
+    return F.mse_loss(mean[name], seen[name], reduction="sum")
+
+
 def cosine(seen: Tensors) -> Misfit:
     """1 - cosine over the whole update, in [0, 2] (Geiping et al. 2020, arXiv 2003.14053, equation 4)."""
-    norm = _norm(_dot(seen, seen))
+    norm = _norm(_dot(seen, seen, seen))
 
     def measure(belief: Belief) -> Tensor:
-        mean = {name: belief.mean[name] for name in seen}
-        return 1 - _dot(mean, seen) / (_norm(_dot(mean, mean)) * norm)
+        return 1 - _dot(belief.mean, seen, seen) / (_norm(_dot(belief.mean, belief.mean, seen)) * norm)
 
     return measure
 
@@ -84,13 +91,13 @@ def cosine_per_layer(seen: Tensors) -> Misfit:
     layers: dict[str, dict[str, Tensor]] = {}
     for name, tensor in seen.items():
         layers.setdefault(name.rpartition(".")[0], {})[name] = tensor
-    measures = [cosine(layer) for layer in layers.values() if float(_dot(layer, layer)) > 0] or [cosine(seen)]
+    measures = [cosine(layer) for layer in layers.values() if float(_dot(layer, layer, layer)) > 0] or [cosine(seen)]
     return lambda belief: torch.stack([measure(belief) for measure in measures]).mean()
 
 
-def _dot(first: Tensors, second: Tensors) -> Tensor:
-    """The inner product over all tensors of `first`, without joining them into one vector."""
-    return torch.stack([torch.dot(first[name].reshape(-1), second[name].reshape(-1)) for name in first]).sum()
+def _dot(first: Tensors, second: Tensors, names: Iterable[str]) -> Tensor:
+    """The inner product over these tensors, without joining them into one vector."""
+    return torch.stack([inner(first, second, name) for name in names]).sum()
 
 
 def _norm(squared: Tensor) -> Tensor:

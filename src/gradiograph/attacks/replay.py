@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import isfinite
 from typing import TYPE_CHECKING, Literal
-
-import torch
 
 from gradiograph.attacks.likelihoods import seen_update
 from gradiograph.core.errors import MissingKnowledge
-from gradiograph.core.task import copy_buffers, mean_gradient
+from gradiograph.core.factored import inner, scaled
+from gradiograph.core.task import copy_buffers, factored_shifts, mean_gradient
 from gradiograph.core.tensors import Batch, Belief
 
 if TYPE_CHECKING:
@@ -58,8 +58,9 @@ def midpoint(observation: Observation) -> Replay:
 
     def replay(batch: Batch) -> Belief:
         weights = {**state, **copy_buffers(observation.task, state), **middle}
-        gradient = mean_gradient(observation.task, weights, batch, create_graph=True)
-        return Belief({name: scale * tensor for name, tensor in gradient.items()})
+        shifts = factored_shifts(observation.task, weights, batch, 1)
+        gradient = mean_gradient(observation.task, weights, batch, create_graph=True, shifts=shifts)
+        return Belief(scaled(gradient, scale))
 
     return replay
 
@@ -72,21 +73,19 @@ def disagreement(approximate: Tensors, exact: Tensors) -> float:
     value is not finite.
     """
     direction, error, total = 0.0, 0.0, 0.0
-    for name, right in exact.items():
-        left = approximate[name]
-        norms = float(left.norm()), float(right.norm())
-        error += float((left - right).norm()) ** 2
-        total += norms[1] ** 2
-        if norms[1] > 0:
-            unit = left / norms[0] if norms[0] > 0 else left
-            direction = max(direction, float((unit - right / norms[1]).norm()))
-    found = max(direction, (error / total) ** 0.5 if total else error)
-    return found if torch.isfinite(torch.tensor(error + direction)) else float("inf")
+    pairs = (approximate, approximate), (exact, exact), (approximate, exact)
+    for name in exact:
+        left, right, both = (float(inner(a, b, name).detach()) for a, b in pairs)
+        error += left + right - 2 * both
+        total += right
+        if right > 0:
+            cosine = both / (left * right) ** 0.5 if left > 0 else 0.5  # a zero vector is one unit away from any other
+            direction = max(direction, max(2 - 2 * cosine, 0.0) ** 0.5)
+    found = max(direction, (max(error, 0.0) / total) ** 0.5 if total else error)
+    return found if isfinite(error + direction) else float("inf")
 
 
 def agrees(approximate: Replay, exact: Replay, batch: Batch) -> bool:
     """Whether two replays of one candidate lie within `MIDPOINT_TOLERANCE`."""
     fixed = Batch(batch.images.detach(), batch.targets.detach())
-    left = {name: tensor.detach() for name, tensor in approximate(fixed).mean.items()}
-    right = {name: tensor.detach() for name, tensor in exact(fixed).mean.items()}
-    return disagreement(left, right) <= MIDPOINT_TOLERANCE
+    return disagreement(approximate(fixed).mean, exact(fixed).mean) <= MIDPOINT_TOLERANCE

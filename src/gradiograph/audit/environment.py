@@ -38,7 +38,6 @@ def header(
     spec, films = plan.spec, plan.films
     content = asked.model_dump(mode="json", exclude_unset=True)
     return {
-        "version": 1,
         "status": "running",
         "error": None,
         "name": spec.name,

@@ -100,7 +100,8 @@ def _available(spec: Spec) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
     """The optional metrics that can be had without a download, and why the others cannot."""
     found, missing = [], []
     for config in spec.metrics_if_available:
-        needs_lpips = config["use"] == "lpips" or config.get("distance") == "lpips"
+        distance = config.get("distance", "lpips") if config["use"] == "identification" else config["use"]
+        needs_lpips = distance == "lpips"
         reason = lpips_available(config.get("network", "alex"), spec.networks) if needs_lpips else None
         if reason is None:
             found.append(config)

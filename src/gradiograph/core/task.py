@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+
+from gradiograph.core.factored import DenseCalls, FactoredTensors, OuterSum, factorable
 
 if TYPE_CHECKING:
     from gradiograph.core.tensors import Batch, Tensors
@@ -62,7 +65,14 @@ def buffer_change(state: Tensors, buffers: Tensors) -> dict[str, Tensor]:
     return {name: buffer - state[name] for name, buffer in buffers.items() if buffer.is_floating_point()}
 
 
-def mean_gradient(task: Task, state: Tensors, batch: Batch, *, create_graph: bool = False) -> dict[str, Tensor]:
+def mean_gradient(
+    task: Task,
+    state: Tensors,
+    batch: Batch,
+    *,
+    create_graph: bool = False,
+    shifts: Mapping[str, OuterSum] | None = None,
+) -> Tensors:
     """The gradient of the batch's mean loss with respect to the trainable parameters.
 
     Args:
@@ -70,18 +80,36 @@ def mean_gradient(task: Task, state: Tensors, batch: Batch, *, create_graph: boo
         state: All parameters and buffers by name; buffers change in place in train mode.
         batch: Images (B, C, *spatial) and targets.
         create_graph: Keep the graph, so that the result can be differentiated with respect to the batch.
+        shifts: Dense weights whose gradient is kept as factors, and what is added to each: see `core.factored`.
 
     Returns:
         By name, in the order of `task.trainable`; zeros for a parameter that the loss does not reach.
     """
+    shifts = shifts or {}
     # A fresh node per parameter: a state in the middle of a replay is part of a graph that must stay whole.
     inputs = {
         name: state[name] if state[name].requires_grad else state[name].detach().requires_grad_()
         for name in task.trainable
+        if name not in shifts
     }
+    weights = {name: state[name].detach() for name in shifts}
     with torch.enable_grad():
-        loss = task.loss(task.forward({**state, **inputs}, batch.images), batch.targets).mean()
+        with DenseCalls(weights, shifts) if shifts else nullcontext() as calls:
+            outputs = task.forward({**state, **inputs, **weights}, batch.images)
+        loss = task.loss(outputs, batch.targets).mean()
+        places = [calls.outputs[name][0] for name in shifts] if calls else []
         gradients = torch.autograd.grad(
-            loss, list(inputs.values()), create_graph=create_graph, allow_unused=True, materialize_grads=True
+            loss, [*inputs.values(), *places], create_graph=create_graph, allow_unused=True, materialize_grads=True
         )
-    return dict(zip(inputs, gradients, strict=True))
+    found: dict[str, Tensor | OuterSum] = dict(zip(inputs, gradients, strict=False))
+    if calls is None:
+        return {name: gradient for name, gradient in found.items() if isinstance(gradient, Tensor)}
+    slopes = gradients[len(inputs) :]
+    found |= {name: calls.gradient(name, slope) for name, slope in zip(shifts, slopes, strict=True)}
+    return FactoredTensors({name: found[name] for name in task.trainable})
+
+
+def factored_shifts(task: Task, state: Tensors, batch: Batch, steps: int) -> dict[str, OuterSum]:
+    """Zero shifts of the trainable dense weights that are worth keeping as factors over this many steps."""
+    names = factorable(task.model, state, batch.images, len(batch) * steps)
+    return {name: OuterSum.zero(state[name]) for name in names if name in task.trainable}

@@ -12,12 +12,13 @@ import torch
 from pydantic import Field
 
 from gradiograph.core.errors import BadSetting
+from gradiograph.core.factored import FactoredTensors, factors
 from gradiograph.core.protocol import LocalUpdate, Protocol
 from gradiograph.core.registry import register
-from gradiograph.core.task import buffer_change, copy_buffers, mean_gradient
+from gradiograph.core.task import buffer_change, copy_buffers, factored_shifts, mean_gradient
 from gradiograph.core.tensors import Batch
 from gradiograph.protocols.augmentation import Augmentation, augment
-from gradiograph.protocols.optimisers import Step, adamw, sgd
+from gradiograph.protocols.optimisers import Memory, Step, adamw, sgd
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -96,26 +97,27 @@ class FedAvg(Protocol):
         differentiable: bool = False,
     ) -> LocalUpdate:
         """The change of the weights and of the buffers; see `Protocol.local_update`."""
+        steps = self.num_steps(len(batch))
         buffers = copy_buffers(task, state)
-        weights = {name: state[name].detach() for name in task.trainable}
-        memory: dict[str, tuple[Tensor, ...]] = dict.fromkeys(weights, ())
+        # Plain SGD moves a dense weight by outer products; the replay keeps these in place of the weight itself.
+        linear = differentiable and self.optimiser == "sgd" and not self.weight_decay
+        shifts = factored_shifts(task, state, batch, steps) if linear else {}
+        weights = {name: state[name].detach() for name in task.trainable if name not in shifts}
+        memory: dict[str, Memory] = dict.fromkeys(task.trainable, ())
         step = self._optimiser()
-        for count, indices in enumerate(islice(self._mini_batches(len(batch), generator), self.num_steps(len(batch)))):
+        for count, indices in enumerate(islice(self._mini_batches(len(batch), generator), steps)):
             images = batch.images[indices]
             if self.augmentation and generator is not None:
                 images = augment(images, self.augmentation, generator)
-            gradient = mean_gradient(
-                task,
-                {**state, **buffers, **weights},
-                Batch(images, batch.targets[indices]),
-                create_graph=differentiable,
-            )
+            part, now = Batch(images, batch.targets[indices]), {**state, **buffers, **weights}
+            gradient = mean_gradient(task, now, part, create_graph=differentiable, shifts=shifts)
             for name in weights:
                 weights[name], memory[name] = step(weights[name], gradient[name], memory[name], count)
-        return LocalUpdate(
-            {name: weight - state[name] for name, weight in weights.items()},
-            buffer_change(state, buffers),
-        )
+            for name in shifts:
+                shifts[name], memory[name] = step(shifts[name], factors(gradient, name), memory[name], count)
+        changes = {name: weight - state[name] for name, weight in weights.items()}
+        tensors: Tensors = FactoredTensors({**changes, **shifts}) if shifts else changes
+        return LocalUpdate(tensors, buffer_change(state, buffers))
 
     def _batch_size(self, num_examples: int) -> int:
         size = num_examples if self.batch_size is None else self.batch_size

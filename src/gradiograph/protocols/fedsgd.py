@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from gradiograph.core.protocol import LocalUpdate, Protocol
 from gradiograph.core.registry import register
-from gradiograph.core.task import buffer_change, copy_buffers, mean_gradient
+from gradiograph.core.task import buffer_change, copy_buffers, factored_shifts, mean_gradient
 
 if TYPE_CHECKING:
     import torch
@@ -54,5 +54,6 @@ class FedSGD(Protocol):
     ) -> LocalUpdate:
         """The gradient, and the change of the buffers; see `Protocol.local_update`."""
         buffers = copy_buffers(task, state)
-        gradient = mean_gradient(task, {**state, **buffers}, batch, create_graph=differentiable)
+        shifts = factored_shifts(task, state, batch, 1) if differentiable else None
+        gradient = mean_gradient(task, {**state, **buffers}, batch, create_graph=differentiable, shifts=shifts)
         return LocalUpdate(gradient, buffer_change(state, buffers))

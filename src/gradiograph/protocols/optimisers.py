@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import Any, TypeVar
 
 import torch
+from torch import Tensor
 
-if TYPE_CHECKING:
-    from torch import Tensor
+from gradiograph.core.factored import OuterSum
 
-Memory = tuple["Tensor", ...]
-Step = Callable[["Tensor", "Tensor", Memory, int], tuple["Tensor", Memory]]
+Value = TypeVar("Value", Tensor, OuterSum)
+Memory = tuple[Any, ...]
+Step = Callable[[Any, Any, Memory, int], tuple[Any, Memory]]
 
 
 def sgd(*, learning_rate: float, momentum: float, weight_decay: float) -> Step:
-    """Stochastic gradient descent with heavy-ball momentum, as `torch.optim.SGD`."""
+    """Stochastic gradient descent with heavy-ball momentum, as `torch.optim.SGD`; factors stay factors."""
 
-    def step(weight: Tensor, gradient: Tensor, memory: Memory, count: int) -> tuple[Tensor, Memory]:
+    def step(weight: Value, gradient: Value, memory: Memory, count: int) -> tuple[Value, Memory]:
         if weight_decay:
             gradient = gradient + weight_decay * weight
         if momentum:
