@@ -16,7 +16,7 @@ from gradiograph.report.plots import leakage, objectives
 from gradiograph.report.results import UNDEFENDED, Results, Setting
 from gradiograph.report.tables import blocks, columns, references, wires
 from gradiograph.report.verdict import Judgement, Status, judge
-from gradiograph.report.wording import assumptions, chance, measure
+from gradiograph.report.wording import assumptions, basis, chance, films, measure
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -45,6 +45,7 @@ def render(log: Log) -> str:
         _section(results, gallery, setting, number, main, rest) for number, setting in enumerate(results.settings)
     ]
     judgement = judge(results)
+    attacked = [row for row in results.rows if row.attack]
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -68,8 +69,8 @@ def render(log: Log) -> str:
         defences=results.entries("defences"),
         assumptions=assumptions(results.header["threat"]),
         chance=chance(results.header["data"].get("gallery_per_class", {})),
-        films=len({row.record for row in results.rows}),
-        batches=len({row.batch for row in results.rows}),
+        films=films(len({row.record for row in attacked})),
+        attacked=basis(*(len({getattr(row, part) for row in attacked}) for part in ("record", "batch", "seed"))),
         seeds=sorted({row.seed for row in results.rows}),
         spec=tomli_w.dumps(_without_none(results.header["spec"])),
     )

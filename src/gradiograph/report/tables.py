@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from gradiograph.report.results import ATTACK, MEAN, MISMATCHED, STOCK, UNDEFENDED, Results, Setting
 from gradiograph.report.statistics import Key, Values, summary
 from gradiograph.report.verdict import findings
-from gradiograph.report.wording import number, seconds, size, span
+from gradiograph.report.wording import basis, number, seconds, size, span
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -81,8 +81,7 @@ def blocks(results: Results, setting: Setting, metrics: Sequence[str]) -> list[B
                     breached=finding.breached,
                     flags=results.flags(setting, defence, finding.attack),
                     cost=_cost(results, key),
-                    basis=f"{finding.attacked.films} films, {finding.attacked.batches} batches, "
-                    f"{finding.attacked.seeds} seeds",
+                    basis=basis(finding.attacked.films, finding.attacked.batches, finding.attacked.seeds),
                 )
             )
         found.append(Block(defence=defence, guarantee=_guarantee(results, defence), lines=tuple(lines)))

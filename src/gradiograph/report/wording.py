@@ -48,7 +48,7 @@ _MEASURES = {
         title="PSNR", meaning="Ratio of full brightness to error; above about 30 dB two films look alike.",
         form=".1f", unit=" dB",
     ),
-    "mse": Measure(title="MSE", meaning="Mean squared error of the pixels; 0 is the same picture.", form=".4f"),
+    "mse": Measure(title="MSE", meaning="Mean squared error of the pixels; 0 is the same picture.", form=".3g"),
     "variance_explained": Measure(
         title="Variance explained",
         meaning="How much of what tells this film from the mean film was recovered: 100 % is the film itself, 0 % no "
@@ -70,7 +70,7 @@ def number(metric: str, value: float, *, unit: bool = True, sign: bool = False) 
     """A value of a metric for readers.
 
     >>> number("psnr", 20.26), number("identification_top1", 0.5), number("mse", -0.01, sign=True)
-    ('20.3 dB', '50 %', '−0.0100')
+    ('20.3 dB', '50 %', '−0.01')
     """
     shown = measure(metric)
     text = format(shown.factor * value, ("+" if sign else "") + shown.form)
@@ -96,6 +96,15 @@ def gap(metric: str, interval: Interval) -> str:
 def films(count: int) -> str:
     """A count of films in words."""
     return "1 film" if count == 1 else f"{count:,} films"
+
+
+def basis(num_films: int, batches: int, seeds: int) -> str:
+    """What a number rests on.
+
+    >>> basis(8, 2, 1)
+    '8 films in 2 batches, 1 seed'
+    """
+    return f"{films(num_films)} in {batches} batch{'es' * (batches != 1)}, {seeds} seed{'s' * (seeds != 1)}"
 
 
 def share(found: Summary) -> str:
