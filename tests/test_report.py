@@ -251,7 +251,8 @@ class Page(HTMLParser):
 def test_the_page_holds_what_it_must(page_text):
     page = Page(page_text)
     for part in (
-        "A test audit", "testing", "The tester", "2025-11-23", "How to read this", "6 films in 2 batches, 2 seeds", "1 of 2 protections was breached",
+        "A test audit", "testing", "The tester", "2025-11-23", "How to read this", "6 films in 2 batches, 2 seeds",
+        "1 of 2 protections was breached",
         "12,000 of 12,345 parameters", "1 kB", "Formal guarantee: no", "(3, 1e-5)-DP", "Stock film", "Mean film",
         "ms_ssim", "the films are too small", "gradiograph run audit.toml", "victims.split = test", "unheard_of = 3",
         "truncated", "here 1 %", 'name = "A test audit"',

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from gradiograph.log.pictures import png
+from gradiograph.report.findings import findings
 from gradiograph.report.results import ATTACK, MEAN, MISMATCHED, STOCK, Results, Setting
 from gradiograph.report.statistics import Film, Key, by_leakage
-from gradiograph.report.verdict import findings
 from gradiograph.report.wording import measure, number
 
 if TYPE_CHECKING:

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from statistics import fmean, median
 from typing import TYPE_CHECKING
 
+from gradiograph.report.findings import findings
 from gradiograph.report.results import ATTACK, MEAN, MISMATCHED, STOCK, UNDEFENDED, Results, Setting
 from gradiograph.report.statistics import Key, Values, summary
-from gradiograph.report.verdict import findings
 from gradiograph.report.wording import basis, number, seconds, size, span
 
 if TYPE_CHECKING:

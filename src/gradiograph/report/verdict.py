@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from gradiograph.report.results import ATTACK, MISMATCHED, STOCK, UNDEFENDED, Results, Setting
-from gradiograph.report.statistics import Difference, Film, Key, Summary, by_leakage, difference, summary
+from gradiograph.report.findings import JUDGES, Finding, findings
+from gradiograph.report.results import ATTACK, MISMATCHED, STOCK, UNDEFENDED, Results
+from gradiograph.report.statistics import Key, difference
 from gradiograph.report.wording import gap, measure, number, share, span
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_JUDGES = ("identification_top1", "variance_explained", "psnr", "lpips", "ssim", "ms_ssim", "mse")
 _FLAGS = {
     "truncated": "It ran fewer steps than its paper: a weaker attack than it could be.",
     "approximate": "Its replay of the training is approximate: an attacker who replays it exactly may do better.",
@@ -26,48 +26,6 @@ class Status(StrEnum):
     BREACHED = "breached"
     INCONCLUSIVE = "inconclusive"
     NOT_BREACHED = "not breached by these attacks"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Finding:
-    """One attack on one defence, against its mismatched control.
-
-    Attributes:
-        setting: Task and protocol.
-        defence: Its label.
-        attack: Its label.
-        attacked: The judging metric of the attack.
-        control: The same of the mismatched control; None where that did not run.
-        difference: Attack minus control.
-        worst: The film that leaked most.
-    """
-
-    setting: Setting
-    defence: str
-    attack: str
-    attacked: Summary
-    control: Summary | None
-    difference: Difference | None
-    worst: Film
-
-    @property
-    def breached(self) -> bool:
-        """Whether the attack does better than its control with an interval that excludes 0."""
-        return self.judged and self.difference is not None and self.difference.leaks
-
-    @property
-    def judged(self) -> bool:
-        """Whether there is a control, and an interval: one film has none, but for the exact bound of a share."""
-        if self.difference is None:
-            return False
-        return self.difference.films > 1 or self.attacked.metric.startswith("identification_top")
-
-    @property
-    def strength(self) -> tuple[bool, float, float]:
-        """What orders attacks: breached or not, by how much more than the control, and the value itself."""
-        sign = 1.0 if self.attacked.larger_leaks_more else -1.0
-        gained = self.difference.interval.mean if self.difference else 0.0
-        return (self.breached, sign * gained, sign * self.attacked.interval.mean)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,28 +59,6 @@ class Judgement:
     headline: str
     meaning: str
     verdicts: tuple[Verdict, ...]
-
-
-def findings(results: Results, setting: Setting, defence: str) -> list[Finding]:
-    """Every attack on a defence, the strongest first."""
-    found = []
-    for attack in results.attacks(setting, defence):
-        key = Key(*setting, defence, attack, ATTACK, "")
-        metrics = [key._replace(metric=name) for name in (*_JUDGES, *results.metrics)]
-        judged = next(candidate for candidate in metrics if candidate in results.tables)
-        values, control = results.tables[judged], results.tables.get(judged._replace(control=MISMATCHED))
-        found.append(
-            Finding(
-                setting=setting,
-                defence=defence,
-                attack=attack,
-                attacked=summary(values),
-                control=summary(control) if control else None,
-                difference=difference(values, control) if control else None,
-                worst=by_leakage(results.tables, key)[0],
-            )
-        )
-    return sorted(found, key=lambda finding: finding.strength, reverse=True)
 
 
 def judge(results: Results) -> Judgement:
@@ -225,7 +161,7 @@ def _notes(results: Results, found: Finding) -> list[str]:
 
 def _weaker_signs(results: Results, key: Key) -> list[str]:
     """What an attack that identified nobody still read out of the update."""
-    for metric in _JUDGES[1:]:
+    for metric in JUDGES[1:]:
         values, control = (results.tables.get(key._replace(metric=metric, control=c)) for c in (ATTACK, MISMATCHED))
         told = difference(values, control) if values and control else None
         if told is not None and told.leaks and told.films > 1:
