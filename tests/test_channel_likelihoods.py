@@ -9,7 +9,17 @@ from torch import Tensor
 from gradiograph.core.defence import Chain, Defence
 from gradiograph.core.random import stream
 from gradiograph.core.tensors import Belief
-from gradiograph.defences import QSGD, Clip, GaussianNoise, LaplaceNoise, RandomK, SignSGD, TopK, UniformQuantisation
+from gradiograph.defences import (
+    QSGD,
+    Clip,
+    GaussianNoise,
+    LaplaceNoise,
+    RandomK,
+    SignSGD,
+    TopK,
+    UniformQuantisation,
+    summation,
+)
 from gradiograph.defences.densities import log_interval, log_normal, log_normal_laplace
 from gradiograph.defences.qsgd import _recovered_norms
 from gradiograph.defences.rounding import log_stochastic_level
@@ -406,3 +416,19 @@ def test_gradients_of_chains_agree_with_finite_differences(first, last):
     seen = chain.on_update({"w": truth}, stream(0, "x"))
     candidate = torch.randn(8, generator=stream(2, "gradcheck"), dtype=torch.float64).requires_grad_()
     assert torch.autograd.gradcheck(lambda m: chain.log_likelihood(seen, Belief({"w": m})), (candidate,))
+
+
+@each
+def test_a_large_update_is_scored_in_pieces_without_a_change(defence, monkeypatch):
+    chain = Chain(stages=(GaussianNoise(std=0.2), defence))
+    seen = chain.on_update(update(0), stream(0, "x"))
+
+    def score_and_gradient() -> list[Tensor]:
+        candidate = {n: t.clone().requires_grad_() for n, t in update(1).items()}
+        score = chain.log_likelihood(seen, belief(candidate))
+        return [score, *torch.autograd.grad(score, list(candidate.values()))]
+
+    whole = score_and_gradient()
+    monkeypatch.setattr(summation, "PIECE", 7)
+    for at_once, in_pieces in zip(whole, score_and_gradient(), strict=True):
+        assert torch.allclose(at_once, in_pieces, rtol=1e-4, atol=1e-4)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -12,6 +13,7 @@ from gradiograph.core.defence import Defence, Encoding
 from gradiograph.core.errors import BadSetting
 from gradiograph.core.tensors import Belief
 from gradiograph.defences.exact import count, log_exact, mean_square, tolerances, variances
+from gradiograph.defences.summation import summed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -42,7 +44,7 @@ class AdditiveNoise(Defence, ABC):
         """Noise of variance 1 with the shape of `like`."""
 
     @abstractmethod
-    def _log_density(self, seen: Tensor, mean: Tensor, variance: Tensor | None, noise: Tensor) -> Tensor:
+    def _log_density(self, noise: Tensor, seen: Tensor, mean: Tensor, variance: Tensor | None) -> Tensor:
         """Log density of each value, for noise of the variance `noise` > 0."""
 
     def on_update(self, tensors: Tensors, generator: torch.Generator) -> Tensors:
@@ -76,7 +78,8 @@ class AdditiveNoise(Defence, ABC):
             tolerance = tolerances(seen)
             terms = [log_exact(seen[n], belief.mean[n], spread[n], tolerance[n]).sum() for n in seen]
         else:
-            terms = [self._log_density(seen[n], belief.mean[n], spread[n], noise).sum() for n in seen]
+            density = partial(self._log_density, noise)
+            terms = [summed(density, seen[n], belief.mean[n], spread[n]) for n in seen]
         return torch.stack(terms).sum()
 
     def encode(self, sent: Tensors, encoding: Encoding) -> Encoding:

@@ -68,5 +68,5 @@ class GaussianNoise(AdditiveNoise):
     def _draw(self, like: Tensor, generator: torch.Generator) -> Tensor:
         return torch.randn(like.shape, generator=generator, dtype=like.dtype).to(like.device)
 
-    def _log_density(self, seen: Tensor, mean: Tensor, variance: Tensor | None, noise: Tensor) -> Tensor:
+    def _log_density(self, noise: Tensor, seen: Tensor, mean: Tensor, variance: Tensor | None) -> Tensor:
         return log_normal(seen, mean, noise if variance is None else variance + noise)

@@ -63,7 +63,7 @@ class LaplaceNoise(AdditiveNoise):
         size = -torch.log1p((-2 * uniform.abs()).clamp_min(-1 + torch.finfo(like.dtype).eps / 2))
         return (uniform.sign() * size / sqrt(2)).to(like.device)
 
-    def _log_density(self, seen: Tensor, mean: Tensor, variance: Tensor | None, noise: Tensor) -> Tensor:
+    def _log_density(self, noise: Tensor, seen: Tensor, mean: Tensor, variance: Tensor | None) -> Tensor:
         scale = (noise / 2).sqrt()
         if variance is None:
             return log_laplace(seen, mean, scale)

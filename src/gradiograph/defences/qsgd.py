@@ -16,6 +16,7 @@ from gradiograph.core.tensors import Belief
 from gradiograph.defences.exact import log_exact, tolerances, variances
 from gradiograph.defences.exceedance import expected_maximum
 from gradiograph.defences.rounding import log_stochastic_level, stochastic_rounding_variance
+from gradiograph.defences.summation import summed
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -97,13 +98,11 @@ class QSGD(Defence):
         rows = self._rows(seen)
         norms = rows.abs().amax(dim=1, keepdim=True) if self.norm == "max" else _recovered_norms(rows, self.levels)
         step, empty = _positive(norms / self.levels), norms == 0
-        scaled = None if variance is None else self._rows(variance) / step.square()
-        scores = log_stochastic_level(torch.round(rows / step), self._rows(mean) / step, scaled)
-        flat = scores.masked_fill(empty, 0.0).reshape(-1)[: seen.numel()]
+        every_step, in_empty = (_unrow(t.expand_as(rows), seen) for t in (step, empty))
+        score = summed(_log_level, seen, mean, variance, every_step, in_empty)
         if self.norm == "l2" or not empty.any():
-            return flat.sum()
-        zero = _unrow(empty.expand_as(rows), seen)
-        return flat.sum() + (log_exact(seen, mean, variance, tolerance) * zero).sum()
+            return score
+        return score + (log_exact(seen, mean, variance, tolerance) * in_empty).sum()
 
     def _rows(self, tensor: Tensor) -> Tensor:
         """The values as (buckets, bucket), the last bucket filled up with zeros."""
@@ -127,6 +126,12 @@ class QSGD(Defence):
 def _positive(step: Tensor) -> Tensor:
     """The steps, 1 in place of zero: a bucket of zeros stays a bucket of zeros."""
     return torch.where(step > 0, step, torch.ones_like(step))
+
+
+def _log_level(seen: Tensor, mean: Tensor, variance: Tensor | None, step: Tensor, empty: Tensor) -> Tensor:
+    """Log probability of each value's level, 0 in a bucket that decoded to zeros."""
+    scaled = None if variance is None else variance / step.square()
+    return log_stochastic_level(torch.round(seen / step), mean / step, scaled).masked_fill(empty, 0.0)
 
 
 def _unrow(rows: Tensor, like: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from math import ceil, log2
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -15,6 +16,7 @@ from gradiograph.core.tensors import Belief
 from gradiograph.defences.exact import count, log_exact, log_within, straight_through, tolerances, variances
 from gradiograph.defences.exceedance import exceedance_threshold
 from gradiograph.defences.sparsity import num_kept
+from gradiograph.defences.summation import summed
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -79,13 +81,8 @@ class TopK(Defence):
         for names in self._groups(seen):
             sent = torch.cat([seen[n].reshape(-1)[seen[n].reshape(-1) != 0] for n in names]).abs()
             full = len(sent) >= num_kept(self.sparsity, sum(seen[n].numel() for n in names))
-            for n in names:
-                score = log_exact(seen[n], belief.mean[n], spread[n], tolerance[n])
-                if full:
-                    bound = sent.min()
-                    within = log_within(-bound, bound, belief.mean[n], spread[n], tolerance[n])
-                    score = torch.where(seen[n] != 0, score, within)
-                terms.append(score.sum())
+            bound = sent.min() if full else None
+            terms += [summed(partial(_score, bound, tolerance[n]), seen[n], belief.mean[n], spread[n]) for n in names]
         return torch.stack(terms).sum()
 
     def encode(self, sent: Tensors, encoding: Encoding) -> Encoding:
@@ -117,6 +114,12 @@ def _flat(tensors: Tensors, names: list[str]) -> Tensor:
     if len(names) == 1:
         return tensors[names[0]].reshape(-1)
     return torch.cat([tensors[n].reshape(-1) for n in names])
+
+
+def _score(bound: Tensor | None, tolerance: Tensor, seen: Tensor, mean: Tensor, variance: Tensor | None) -> Tensor:
+    """Density of what was sent, probability of being within the bound for the rest; all was sent if that is None."""
+    sent = log_exact(seen, mean, variance, tolerance)
+    return sent if bound is None else torch.where(seen != 0, sent, log_within(-bound, bound, mean, variance, tolerance))
 
 
 def _beyond(mean: Tensor, variance: Tensor, threshold: Tensor) -> tuple[Tensor, Tensor]:

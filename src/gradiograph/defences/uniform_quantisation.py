@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import torch
@@ -14,6 +15,7 @@ from gradiograph.core.tensors import Belief
 from gradiograph.defences.exact import log_exact, log_within, straight_through, tolerances, variances
 from gradiograph.defences.exceedance import expected_maximum
 from gradiograph.defences.rounding import rounded_moments
+from gradiograph.defences.summation import summed
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -72,7 +74,10 @@ class UniformQuantisation(Defence):
         maximum is not used: the server does not know which.
         """
         spread, tolerance = variances(belief), tolerances(seen)
-        terms = [self._score(seen[n], belief.mean[n], spread[n], tolerance[n]).sum() for n in seen]
+        terms = [
+            summed(partial(self._score, seen[n].abs().max(), tolerance[n]), seen[n], belief.mean[n], spread[n])
+            for n in seen
+        ]
         return torch.stack(terms).sum()
 
     def encode(self, sent: Tensors, encoding: Encoding) -> Encoding:
@@ -84,8 +89,7 @@ class UniformQuantisation(Defence):
         step = torch.where(step > 0, step, torch.ones_like(step))
         return torch.round(tensor / step).clamp(-self._levels, self._levels) * step
 
-    def _score(self, seen: Tensor, mean: Tensor, variance: Tensor | None, tolerance: Tensor) -> Tensor:
-        maximum = seen.abs().max()
+    def _score(self, maximum: Tensor, tolerance: Tensor, seen: Tensor, mean: Tensor, variance: Tensor | None) -> Tensor:
         if maximum == 0:
             return log_exact(seen, mean, variance, tolerance)
         half = maximum / self._levels / 2
