@@ -144,6 +144,15 @@ def test_low_resolution_covers_the_image(shape, interpolation, grey, channels):
         assert (images == images[:, :1]).all()
 
 
+def test_a_boxed_latent_stays_in_the_range_of_pixels_and_a_free_one_is_left_alone():
+    latent = 3 * torch.randn(1, 1, 3, 3, generator=stream(0))
+    free = latent.clone()
+    LowResolution().project(free)
+    assert torch.equal(free, latent)
+    LowResolution(boxed=True).project(latent)
+    assert torch.equal(latent, free.clamp(0, 1))
+
+
 def test_low_resolution_refuses_volumes():
     with pytest.raises(BadSetting, match=r"\(1, 8, 8, 8\)"):
         LowResolution().start(1, (1, 8, 8, 8), stream(0))

@@ -36,7 +36,8 @@ def gradient_matching(
 
     Args:
         likelihood: "l2", "cosine", "cosine_per_layer", or "channel": the defence's own, "l2" where there is no defence.
-        parametrisation: "pixels" (start from 0.5 + 0.25 N(0, 1), kept in [0, 1]) or "low_resolution" (from U(0, 1)).
+        parametrisation: "pixels" (from 0.5 + 0.25 N(0, 1)) or "low_resolution" (from U(0, 1)); both
+            are kept in [0, 1].
         factor: Of "low_resolution": how much smaller the latent is than the image, along each side.
         grey: Of "low_resolution": one channel, repeated to all.
         tv: Weight of the total variation.
@@ -51,7 +52,7 @@ def gradient_matching(
     >>> gradient_matching().requires
     ('knows_protocol', 'knows_num_examples', 'knows_labels', 'knows_defence')
     """
-    images: Parametrisation = LowResolution(factor=factor, grey=grey)
+    images: Parametrisation = LowResolution(factor=factor, grey=grey, boxed=True)
     if parametrisation == "pixels":
         images = Pixels(centre=0.5, scale=0.25, boxed=True)
     moves: Optimiser = Adam(learning_rate=learning_rate, schedule=schedule, signed=signed)

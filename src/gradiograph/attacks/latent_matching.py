@@ -27,9 +27,9 @@ def latent_matching(
 ) -> GradientMatching:
     """Cosine layer by layer over a grey low-resolution latent, the local steps replayed by one gradient.
 
-    Made for radiographs: their channels are equal, so that one is searched; each layer counts the same, as deep
-    layers' larger gradients drown the first layer's, which holds the detail; and one gradient at the middle of the
-    round stands for all local steps for as long as it agrees with them (`replay.midpoint`).
+    Made for radiographs: their channels are equal, so that one is searched, in the box [0, 1]; each layer counts the
+    same, as deep layers' larger gradients drown the first layer's, which holds the detail; and one gradient at the
+    middle of the round stands for all local steps for as long as it agrees with them (`replay.midpoint`).
 
     Args:
         steps: Of Adam, whose learning rate falls to a tenth along half a cosine.
@@ -46,7 +46,7 @@ def latent_matching(
     return GradientMatching(
         name="latent_matching",
         likelihood=likelihood,
-        parametrisation=LowResolution(factor=factor, grey=True),
+        parametrisation=LowResolution(factor=factor, grey=True, boxed=True),
         tv=tv,
         optimiser=Adam(learning_rate=learning_rate, schedule="cosine"),
         steps=steps,

@@ -71,11 +71,15 @@ class LowResolution(Parametrisation):
         factor: Height and width of the latent are those of the image divided by this, rounded up.
         grey: One latent channel, repeated to all channels of the image: radiographs are grey.
         interpolation: How the latent is upsampled.
+        boxed: Keep the latent in [0, 1] by projection after each step. A likelihood that ignores the update's scale
+            barely sees the image's contrast either, where the network is nearly homogeneous (ReLU without biases);
+            without the box the latent leaves the range of pixels.
     """
 
     factor: int = 4
     grey: bool = False
     interpolation: Literal["bilinear", "bicubic"] = "bilinear"
+    boxed: bool = False
 
     def start(self, count: int, image_shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
         """(count, C or 1, ceil(H / factor), ceil(W / factor)), from U(0, 1).
@@ -100,4 +104,6 @@ class LowResolution(Parametrisation):
         return images.expand(-1, channels, -1, -1) if self.grey else images
 
     def project(self, latent: Tensor) -> None:
-        """Nothing: a latent may leave [0, 1], as the bright side of an edge needs; the result is clamped."""
+        """Clamp to [0, 1] where boxed."""
+        if self.boxed:
+            latent.clamp_(0, 1)
