@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import subprocess
-import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -83,9 +81,11 @@ def test_plain_replay_is_that_of_torch_optim(plain: ModuleType) -> None:
         torch.testing.assert_close(replayed[name], parameter)
 
 
-def test_benchmark_prints_every_search_and_its_ratio() -> None:
-    command = [sys.executable, str(BENCHMARKS / "bench.py"), "--tasks", "lenet", "--size", "16", "--repeats", "1"]
-    lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+def test_benchmark_prints_every_search_and_its_ratio(plain: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+    bench = importlib.import_module("bench")
+    assert bench.plain_rog is plain.plain_rog
+    bench.main(["--tasks", "lenet", "--size", "16", "--repeats", "1"])
+    lines = capsys.readouterr().out.splitlines()
     for name in ("plain ROG", "dlg (an iteration, a step has 20)", "idlg", "inverting_gradients", "rog"):
         (line,) = [line for line in lines if line.startswith(f"{name} ")]
         median, least, most, _, ratio = map(float, line.split()[-5:])
