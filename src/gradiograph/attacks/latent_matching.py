@@ -28,8 +28,9 @@ def latent_matching(
     """Cosine layer by layer over a grey low-resolution latent, the local steps replayed by one gradient.
 
     Made for radiographs: their channels are equal, so that one is searched, in the box [0, 1]; each layer counts the
-    same, as deep layers' larger gradients drown the first layer's, which holds the detail; and one gradient at the
-    middle of the round stands for all local steps for as long as it agrees with them (`replay.midpoint`).
+    same, whatever the size of its gradient; and one gradient at the middle of the round stands for all local steps for
+    as long as it agrees with them (`replay.midpoint`). Which likelihood finds more depends on the model: on an
+    untrained LeNet "cosine" did.
 
     Args:
         steps: Of Adam, whose learning rate falls to a tenth along half a cosine.
