@@ -40,7 +40,10 @@ def demo(out: Annotated[Path | None, typer.Option(help="The run's folder, new.")
     """Run the built-in audit on the built-in phantom: no data, no network."""
     spec = audit.parse_spec(audit.builtin("demo.toml"))
     with _progress() as progress:
-        log = audit.run(spec, Path(), out or _free("gradiograph-demo"), command=_command(), progress=progress)
+        folder = out or _free("gradiograph-demo")
+        log = audit.run(
+            spec, Path(), folder, workers=min(2, os.cpu_count() or 1), command=_command(), progress=progress
+        )
     _finish(log.directory)
 
 
@@ -83,6 +86,7 @@ def run(
     out: Annotated[Path | None, typer.Option(help="The run's folder; default runs/NAME.")] = None,
     *,
     resume: Annotated[bool, typer.Option("--resume", help="Continue a run that was interrupted.")] = False,
+    workers: Annotated[int, typer.Option(min=1, help="Processes that run cells side by side.")] = 1,
     update: Annotated[
         tuple[Path, Path] | None,
         typer.Option(metavar="BEFORE AFTER", help="Attack an update captured elsewhere: state dicts before and after."),
@@ -93,9 +97,17 @@ def run(
     folder = out or Path("runs") / spec.name
     with _progress() as progress:
         if update is None:
-            log = audit.run(spec, file.parent, folder, resume=resume, command=_command(), progress=progress)
-        elif resume:
-            msg = "--resume does not go with --update; start a new run."
+            log = audit.run(
+                spec,
+                file.parent,
+                folder,
+                resume=resume,
+                workers=workers,
+                command=_command(),
+                progress=progress,
+            )
+        elif resume or workers > 1:
+            msg = "--resume and --workers do not go with --update; start a new run without them."
             raise BadSetting(msg)
         else:
             log = audit.run_captured(spec, file.parent, folder, *update, command=_command(), progress=progress)
@@ -176,7 +188,8 @@ def main() -> None:
 
 def _finish(directory: Path) -> None:
     path = report.write_html(directory)
-    console.print(escape(report.verdict_line(report.open_log(directory))))
+    judgement = report.judge(report.Results.read(report.open_log(directory)))
+    console.print(escape(judgement.headline))
     console.print(f"Report: {path.resolve()}", soft_wrap=True)
 
 
@@ -202,7 +215,7 @@ def _progress() -> Iterator[audit.Progress]:
     columns = [TextColumn("{task.completed:.1f}/{task.total:.0f} cells"), BarColumn(), TaskProgressColumn()]
     times = [TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(), TextColumn("{task.description}")]
     with Progress(*columns, *times, console=Console(stderr=True)) as bar:
-        task = bar.add_task("opening the films", total=None)
+        task = bar.add_task("opening the films", total=1)
 
         def advance(done: int, total: int, share: float, what: str) -> None:
             bar.update(task, completed=done + share, total=total, description=escape(what))

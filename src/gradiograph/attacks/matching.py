@@ -159,14 +159,21 @@ class _Search:
         return True
 
     def check_replay(self) -> None:
-        """Go over to the exact replay where the midpoint disagrees with it at the present candidate."""
-        if self.replay is not self.exact and not replays.agrees(self.replay, self.exact, self.batch(self.variables)):
+        """Go over to the exact replay where the midpoint's own error is no longer small beside the misfit."""
+        misfit = self.values[-1] if self.values else 1.0
+        if not self.agrees(self.batch(self.variables), misfit):
             self.replay, self.best = self.exact, inf
+
+    def agrees(self, batch: Batch, misfit: float) -> bool:
+        if self.replay is self.exact:
+            return True
+        # Only a distance of updates can be held against their disagreement; a likelihood has other units.
+        return replays.agrees(self.replay, self.exact, batch, 0.0 if self.attack.likelihood == "channel" else misfit)
 
     def result(self, seconds: float) -> Reconstruction:
         with torch.no_grad():
             batch = self.batch(self.best_variables)
-        if self.replay is not self.exact and not replays.agrees(self.replay, self.exact, batch):
+        if not self.agrees(batch, self.best):
             self.flags.append("approximate")
         return Reconstruction(
             images=batch.images.clamp(0, 1),

@@ -20,7 +20,9 @@ ReplayName = Literal["exact", "midpoint"]
 Replay = Callable[[Batch], Belief]
 
 MIDPOINT_TOLERANCE = 0.1
-"""Largest disagreement at which the midpoint stands in for the local steps."""
+"""Largest disagreement at which the midpoint stands in for the local steps, whatever the misfit."""
+MIDPOINT_SHARE = 0.5
+"""Largest squared disagreement as a share of the misfit: far from the solution a coarse replay points the way."""
 
 
 def exact(observation: Observation) -> Replay:
@@ -85,7 +87,15 @@ def disagreement(approximate: Tensors, exact: Tensors) -> float:
     return found if isfinite(error + direction) else float("inf")
 
 
-def agrees(approximate: Replay, exact: Replay, batch: Batch) -> bool:
-    """Whether two replays of one candidate lie within `MIDPOINT_TOLERANCE`."""
+def agrees(approximate: Replay, exact: Replay, batch: Batch, misfit: float = 0.0) -> bool:
+    """Whether two replays of one candidate lie close enough for a search at this misfit.
+
+    Args:
+        approximate: A replay.
+        exact: The replay that it stands in for.
+        batch: The candidate.
+        misfit: What the search still has to explain, as a squared relative error; 0 asks for `MIDPOINT_TOLERANCE`.
+    """
     fixed = Batch(batch.images.detach(), batch.targets.detach())
-    return disagreement(approximate(fixed).mean, exact(fixed).mean) <= MIDPOINT_TOLERANCE
+    found = disagreement(approximate(fixed).mean, exact(fixed).mean)
+    return found**2 <= max(MIDPOINT_TOLERANCE**2, MIDPOINT_SHARE * misfit)

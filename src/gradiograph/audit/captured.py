@@ -10,7 +10,7 @@ from gradiograph.audit.client import CapturedRound
 from gradiograph.audit.films import AuditFilms, Selection
 from gradiograph.audit.grid import NONE, cells
 from gradiograph.audit.plan import Plan, plan
-from gradiograph.audit.run import Progress, execute, silent
+from gradiograph.audit.run import Progress, record, run_serially, silent
 from gradiograph.core import registry
 from gradiograph.core.errors import BadSetting, DataProblem
 from gradiograph.core.seeds import numpy_stream
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from gradiograph.audit.cell import Judges
     from gradiograph.audit.grid import GridCell
     from gradiograph.audit.spec import Captured, Spec
     from gradiograph.core.task import Task
@@ -55,7 +56,11 @@ def run_captured(
     films = _films(made, captured, folder)
     task = made.task(spec.task[0], spec.seeds[0])
     made = replace(made, films=films, cells=_scored_cells(made), captured=_round(task, captured, before, after))
-    return execute(made, attacked, out, resume=False, command=command, progress=progress)
+
+    def run_cells(log: Log, judged: Judges) -> None:
+        run_serially(made, log, judged, progress)
+
+    return record(made, attacked, out, run_cells, command=command)
 
 
 def _require_captured(spec: Spec) -> Captured:

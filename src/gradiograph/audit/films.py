@@ -178,7 +178,9 @@ def _open(films: Films, dataset: Dataset, exclude: Iterable[str]) -> Selection:
         raise DataProblem(msg)
     hidden = set(exclude) if source is dataset else set()
     records = tuple(record for record in source.select(split=films.split) if record.patient not in hidden)
-    return Selection(dataset=source, records=records[: films.limit])
+    if films.limit is not None and films.limit < len(records):  # evenly spaced: sources list class after class
+        records = tuple(records[place * len(records) // films.limit] for place in range(films.limit))
+    return Selection(dataset=source, records=records)
 
 
 def _require_classes(selection: Selection, victims: Sequence[Selection], role: str) -> None:

@@ -1,0 +1,142 @@
+"""One cell: its images, scored and written whole."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from gradiograph.audit.catalogue import label
+from gradiograph.audit.client import client_update, observe
+from gradiograph.audit.films import mismatched_batch
+from gradiograph.audit.grid import MEAN, MISMATCHED, NONE, STOCK, GridCell, attacked_batches
+from gradiograph.audit.plan import Plan, build_attack
+from gradiograph.audit.scoring import build_metrics, paired, pseudonym_key, record_names, score, scoring_context
+from gradiograph.core.errors import LogProblem
+from gradiograph.core.random import stream
+from gradiograph.core.tensors import Batch
+from gradiograph.log import Cell, Log
+from gradiograph.metrics import Metric, lpips_available
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from gradiograph.audit.spec import Spec
+    from gradiograph.core.attack import Observation
+    from gradiograph.core.scoring import Score, ScoringContext
+
+Share = Callable[[float], None]
+"""Called with the share of a cell that is done, in [0, 1]."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judges:
+    """What scores a cell: the metrics, and the films that they compare with."""
+
+    metrics: tuple[Metric, ...]
+    context: ScoringContext
+    not_measured: tuple[dict[str, str], ...] = field(default=())
+
+    def check(self, made: Plan) -> list[Score]:
+        """Score the first victims against themselves: a metric without its weights fails now, not hours later."""
+        truth = torch.from_numpy(made.films.victims[0].read())
+        labels = torch.from_numpy(made.films.victims[0].labels)
+        return [score for metric in self.metrics for score in metric(truth, truth, labels, self.context)]
+
+
+def judges(made: Plan) -> Judges:
+    """The metrics of an audit: those it asks for, and of the optional ones those that need no download."""
+    optional, missing = _available(made.spec)
+    return Judges(
+        metrics=build_metrics([*made.spec.metrics, *optional]),
+        context=scoring_context(made.films, made.spec.networks, b""),
+        not_measured=tuple(missing),
+    )
+
+
+def write_victims(made: Plan, log: Log) -> None:
+    """Put the originals into the log, each batch whole."""
+    key, classes = pseudonym_key(log.directory), made.films.dataset.classes
+    for batch, victims in enumerate(made.films.victims):
+        if not log.has_victims(batch):
+            log.write_victims(batch, record_names(victims, key), [classes[i] for i in victims.labels], victims.read())
+
+
+def run_cell(made: Plan, log: Log, judged: Judges, cell: GridCell, share: Share) -> None:
+    """Run a cell, score it and write it, unless the log has it."""
+    if log.has_cell(cell.id):
+        return
+    images, entry = _images(made, log, cell, share)
+    victims = made.films.victims[cell.batch]
+    names = record_names(victims, pseudonym_key(log.directory))
+    log.write_cell(entry, score(judged.metrics, images, victims, judged.context, names, cell.key), images)
+
+
+def _available(spec: Spec) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
+    """The optional metrics that can be had without a download, and why the others cannot."""
+    found: list[dict[str, Any]] = []
+    missing = []
+    for config in spec.metrics_if_available:
+        distance = config.get("distance", "lpips") if config["use"] == "identification" else config["use"]
+        needs_lpips = distance == "lpips"
+        reason = lpips_available(config.get("network", "alex"), spec.networks) if needs_lpips else None
+        if reason is None:
+            found.append(config)
+        else:
+            missing.append({"what": label(config), "why": reason})
+    return found, missing
+
+
+def _images(made: Plan, log: Log, cell: GridCell, share: Share) -> tuple[NDArray[np.float32], Cell]:
+    """What the cell shows for each victim, in the victims' order, and how it came about."""
+    entry = Cell(id=cell.id, **cell.key, seconds=0.0, num_bytes=0, flags=(), objective=())
+    truth = made.films.victims[cell.batch].read()
+    if cell.control == STOCK:
+        return made.films.stock_films(cell.batch, cell.seed), entry
+    if cell.control == MEAN:
+        return np.broadcast_to(made.films.mean_film(), truth.shape).copy(), entry
+    if cell.control == MISMATCHED:
+        other = mismatched_batch(cell.batch, made.spec.victims.batches, attacked_batches(made.spec, cell))
+        source = replace(cell, control=NONE, batch=other).id
+        found = {done.id: done for done in log.cells()}[source]
+        images = log.images(source)
+        if images is None:
+            msg = f"Cell {source} has no images; the mismatched control cannot be scored. Start a new run."
+            raise LogProblem(msg)
+        return paired(images, truth), replace(
+            entry, seconds=found.seconds, num_bytes=found.num_bytes, flags=found.flags
+        )
+    images, entry = _attack(made, cell, entry, share)
+    return paired(images, truth), entry
+
+
+def _attack(made: Plan, cell: GridCell, entry: Cell, share: Share) -> tuple[NDArray[np.float32], Cell]:
+    observation = _observation(made, cell)
+    attack = build_attack(made.builder, cell.attack or {})
+    found = attack(observation, stream(cell.seed, "attack", cell.key["attack"]), share)
+    (_, seen), *_ = observation.rounds
+    return found.images.detach().numpy(), replace(
+        entry,
+        seconds=found.seconds,
+        num_bytes=seen.num_bytes,
+        flags=tuple(found.flags),
+        objective=tuple(found.objective),
+    )
+
+
+def _observation(made: Plan, cell: GridCell) -> Observation:
+    """The round of this cell: a client's, made here, or the captured one (batch 0 of a captured audit)."""
+    task = made.task(cell.task or {}, cell.seed)
+    protocol = made.builder.make("protocol", cell.protocol or {})
+    defence = made.builder.chain(cell.defence)
+    state = made.captured.state if made.captured else task.state()
+    labels = torch.from_numpy(made.films.victims[cell.batch].labels)
+    if made.captured and cell.batch == 0:
+        update = made.captured.update
+    else:
+        batch = Batch(torch.from_numpy(made.films.victims[cell.batch].read()), labels)
+        update = client_update(task, state, batch, protocol, defence, cell.seed, cell.batch)
+    return observe(task, state, update, protocol, defence, made.spec.threat, labels)
