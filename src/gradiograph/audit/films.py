@@ -91,7 +91,7 @@ def open_films(spec: Spec) -> AuditFilms:
         raise BadSetting(msg)
     public = _open(spec.public, dataset, exclude=hidden)
     gallery_source = spec.gallery or spec.public.model_validate({"split": spec.victims.split})
-    gallery = _open(gallery_source, dataset, exclude=hidden)
+    gallery = _open(gallery_source, dataset, exclude=hidden | {record.patient for record in public.records})
     _require_classes(public, victims, "public films")
     return AuditFilms(victims=victims, public=public, gallery=gallery)
 
