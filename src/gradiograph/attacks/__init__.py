@@ -6,11 +6,13 @@ from gradiograph.attacks.idlg import idlg
 from gradiograph.attacks.inverting_gradients import inverting_gradients
 from gradiograph.attacks.label_inference import infer_labels
 from gradiograph.attacks.latent_matching import latent_matching
+from gradiograph.attacks.mask_differencing import MaskDifferencing
 from gradiograph.attacks.matching import GradientMatching
 from gradiograph.attacks.rog import rog
 
 __all__ = [
     "GradientMatching",
+    "MaskDifferencing",
     "dlg",
     "gradient_matching",
     "idlg",

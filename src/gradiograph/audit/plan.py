@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from itertools import product
 from typing import TYPE_CHECKING, Any
 
 from gradiograph.audit.catalogue import label, prepare, stack_label
@@ -77,8 +76,13 @@ def plan(spec: Spec, folder: Path) -> Plan:
     )
     films = open_films(prepared)
     made = Plan(spec=prepared, builder=builder, films=films, cells=cells(spec))
-    for task, protocol in product(spec.task, spec.protocol):
-        _require_fit(made, made.task(task, spec.seeds[0]), builder.make("protocol", protocol), label(task))
+    attacks = [build_attack(builder, config) for config in _attack_configs(spec)]
+    for config in spec.task:
+        task = made.task(config, spec.seeds[0])
+        for protocol in spec.protocol:
+            _require_fit(made, task, builder.make("protocol", protocol), label(config))
+        for attack in attacks:
+            attack.check(task)
     return made
 
 
@@ -101,9 +105,13 @@ def _component_configs(spec: Spec) -> list[tuple[str, Sequence[Mapping[str, Any]
         ("task", spec.task),
         ("protocol", spec.protocol),
         *(("defence", stack) for stack in spec.defences),
-        ("attack", [*spec.attacks, *(spec.defended.attacks or [])]),
+        ("attack", _attack_configs(spec)),
         ("metric", [*spec.metrics, *spec.metrics_if_available]),
     ]
+
+
+def _attack_configs(spec: Spec) -> list[dict[str, Any]]:
+    return [*spec.attacks, *(spec.defended.attacks or [])]
 
 
 def _require_distinct(spec: Spec) -> None:
@@ -121,7 +129,7 @@ def _require_distinct(spec: Spec) -> None:
 
 
 def _require_knowledge(spec: Spec, builder: Builder) -> None:
-    for config in [*spec.attacks, *(spec.defended.attacks or [])]:
+    for config in _attack_configs(spec):
         spec.threat.require(config["use"], *build_attack(builder, config).requires)
 
 

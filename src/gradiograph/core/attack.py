@@ -53,6 +53,9 @@ class Attack:
         """The fields of `ThreatModel` that must be granted; the audit checks them before anything runs."""
         return ()
 
+    def check(self, task: Task) -> None:
+        """Raise `BadInput` where the attack does not fit the model; the audit asks before anything runs."""
+
     def __call__(
         self, observation: Observation, generator: torch.Generator, progress: Callable[[float], None]
     ) -> Reconstruction:
