@@ -73,7 +73,9 @@ def test_defence(component, settings):
 
 @pytest.mark.parametrize(("component", "settings"), of_kind("attack"))
 def test_attack(component, settings):
-    testing.check_attack(lambda: component.build(**component.check(settings)))
+    # An attack that solves refuses the specimen; it is held to the contract on the model that it is made for.
+    lenet = registry.component("task", "lenet").build((1, 16, 16), 7) if component.name == "mask_differencing" else None
+    testing.check_attack(lambda: component.build(**component.check(settings)), task=lenet)
 
 
 @pytest.mark.parametrize(("component", "settings"), of_kind("metric"))
