@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from gradiograph.audit.catalogue import prepare
 from gradiograph.audit.client import CapturedRound
-from gradiograph.audit.films import AuditFilms, Selection
+from gradiograph.audit.films import AuditFilms, Selection, require_same_form
 from gradiograph.audit.grid import NONE, cells
 from gradiograph.audit.plan import Plan, plan
 from gradiograph.audit.run import Progress, record, run_serially, silent
@@ -79,12 +79,7 @@ def _require_captured(spec: Spec) -> Captured:
 
 def _films(made: Plan, captured: Captured, folder: Path) -> AuditFilms:
     originals = registry.build("data", prepare("data", captured.originals, folder))
-    if originals.classes != made.films.dataset.classes or originals.image_shape != made.films.dataset.image_shape:
-        msg = (
-            f"captured.originals have classes {originals.classes} and shape {originals.image_shape}, the data "
-            f"{made.films.dataset.classes} and {made.films.dataset.image_shape}. Both must agree."
-        )
-        raise DataProblem(msg)
+    require_same_form(originals, made.films.dataset, "captured.originals")
     if len(originals.records) != captured.num_examples:
         held = len(originals.records)
         msg = f"captured.originals holds {held} films, captured.num_examples is {captured.num_examples}. Mend either."

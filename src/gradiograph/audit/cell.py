@@ -69,7 +69,7 @@ def run_cell(made: Plan, log: Log, judged: Judges, cell: GridCell, share: Share)
     """Run a cell, score it and write it, unless the log has it."""
     if log.has_cell(cell.id):
         return
-    images, entry = _images(made, log, cell, share)
+    images, entry = _images(made, log, judged, cell, share)
     victims = made.films.victims[cell.batch]
     names = record_names(victims, pseudonym_key(log.directory))
     log.write_cell(entry, score(judged.metrics, images, victims, judged.context, names, cell.key), images)
@@ -90,18 +90,18 @@ def _available(spec: Spec) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
     return found, missing
 
 
-def _images(made: Plan, log: Log, cell: GridCell, share: Share) -> tuple[NDArray[np.float32], Cell]:
+def _images(made: Plan, log: Log, judged: Judges, cell: GridCell, share: Share) -> tuple[NDArray[np.float32], Cell]:
     """What the cell shows for each victim, in the victims' order, and how it came about."""
     entry = Cell(id=cell.id, **cell.key, seconds=0.0, num_bytes=0, flags=(), objective=())
     truth = made.films.victims[cell.batch].read()
     if cell.control == STOCK:
         return made.films.stock_films(cell.batch, cell.seed), entry
     if cell.control == MEAN:
-        return np.broadcast_to(made.films.mean_film(), truth.shape).copy(), entry
+        return np.broadcast_to(judged.context.mean_film.numpy(), truth.shape).copy(), entry
     if cell.control == MISMATCHED:
         other = mismatched_batch(cell.batch, made.spec.victims.batches, attacked_batches(made.spec, cell))
         source = replace(cell, control=NONE, batch=other).id
-        found = {done.id: done for done in log.cells()}[source]
+        found = log.cell(source)
         images = log.images(source)
         if images is None:
             msg = f"Cell {source} has no images; the mismatched control cannot be scored. Start a new run."

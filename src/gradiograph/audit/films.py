@@ -170,17 +170,22 @@ def _draw(pool: Sequence[Record], label: int, client: int, taken: set[str], site
 
 def _open(films: Films, dataset: Dataset, exclude: Iterable[str]) -> Selection:
     source = dataset if films.source is None else registry.build("data", films.source)
-    if source.classes != dataset.classes or source.image_shape != dataset.image_shape:
-        msg = (
-            f"A film source has classes {source.classes} and shape {source.image_shape}, the audited data "
-            f"{dataset.classes} and {dataset.image_shape}. Both must agree."
-        )
-        raise DataProblem(msg)
+    require_same_form(source, dataset, "A film source")
     hidden = set(exclude) if source is dataset else set()
     records = tuple(record for record in source.select(split=films.split) if record.patient not in hidden)
     if films.limit is not None and films.limit < len(records):  # evenly spaced: sources list class after class
         records = tuple(records[place * len(records) // films.limit] for place in range(films.limit))
     return Selection(dataset=source, records=records)
+
+
+def require_same_form(source: Dataset, dataset: Dataset, name: str) -> None:
+    """Raise `DataProblem` where a source's classes or image shape differ from the audited data's."""
+    if (source.classes, source.image_shape) != (dataset.classes, dataset.image_shape):
+        msg = (
+            f"{name} has classes {source.classes} and shape {source.image_shape}, the audited data "
+            f"{dataset.classes} and {dataset.image_shape}. Both must agree."
+        )
+        raise DataProblem(msg)
 
 
 def _require_classes(selection: Selection, victims: Sequence[Selection], role: str) -> None:

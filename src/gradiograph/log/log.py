@@ -129,6 +129,14 @@ class Log:
                 _write_images(folder, images)
             write_new(folder / "cell.json", (json.dumps(asdict(cell), indent=1) + "\n").encode())
 
+    def cell(self, cell_id: str) -> Cell:
+        """One cell.
+
+        Raises:
+            LogProblem: it is not in the log.
+        """
+        return _read_cell(self._existing_cell(cell_id))
+
     def cells(self) -> tuple[Cell, ...]:
         """All cells, sorted by task, protocol, defence, attack, control, batch, seed."""
         return tuple(sorted((_read_cell(folder) for folder in self._cell_folders()), key=lambda cell: cell.place))
