@@ -15,6 +15,11 @@ from gradiograph.core.errors import BadSetting
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from gradiograph.attacks.eigen import EigenPrior
+
+FARTHEST = 4.0
+"""How far a coordinate of an eigen latent may lie from the mean, in standard deviations."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Parametrisation(ABC):
@@ -27,6 +32,10 @@ class Parametrisation(ABC):
     @abstractmethod
     def images(self, latent: Tensor, image_shape: tuple[int, ...]) -> Tensor:
         """The images of a latent, differentiably."""
+
+    @abstractmethod
+    def encode(self, images: Tensor) -> Tensor:
+        """The latent whose images are nearest to these (B, C, *spatial), or a good approximation; not projected."""
 
     @abstractmethod
     def project(self, latent: Tensor) -> None:
@@ -56,6 +65,10 @@ class Pixels(Parametrisation):
     def images(self, latent: Tensor, image_shape: tuple[int, ...]) -> Tensor:
         """Centre + scale * latent."""
         return self.centre + self.scale * latent
+
+    def encode(self, images: Tensor) -> Tensor:
+        """(images - centre) / scale: the inverse."""
+        return (images - self.centre) / self.scale
 
     def project(self, latent: Tensor) -> None:
         """Clamp so that the images lie in [0, 1]."""
@@ -87,15 +100,7 @@ class LowResolution(Parametrisation):
         Raises:
             BadSetting: the images are not two-dimensional.
         """
-        if len(image_shape) != 3:
-            msg = (
-                f"A low-resolution latent is made for images (C, H, W); the task's have the shape {image_shape}. "
-                "Choose an attack on pixels, such as 'inverting_gradients'."
-            )
-            raise BadSetting(msg)
-        channels, *sides = image_shape
-        small = [ceil(side / self.factor) for side in sides]
-        return torch.rand(count, 1 if self.grey else channels, *small, generator=generator)
+        return torch.rand(count, 1 if self.grey else image_shape[0], *self._small(image_shape), generator=generator)
 
     def images(self, latent: Tensor, image_shape: tuple[int, ...]) -> Tensor:
         """The latent, upsampled to the image's height and width."""
@@ -103,7 +108,67 @@ class LowResolution(Parametrisation):
         images = F.interpolate(latent, size=sides, mode=self.interpolation, align_corners=False)
         return images.expand(-1, channels, -1, -1) if self.grey else images
 
+    def encode(self, images: Tensor) -> Tensor:
+        """The mean of the pixels that each latent pixel covers, and of the channels where grey.
+
+        Raises:
+            BadSetting: the images are not two-dimensional.
+        """
+        small = F.interpolate(images, size=self._small(tuple(images.shape[1:])), mode="area")
+        return small.mean(dim=1, keepdim=True) if self.grey else small
+
     def project(self, latent: Tensor) -> None:
         """Clamp to [0, 1] where boxed."""
         if self.boxed:
             latent.clamp_(0, 1)
+
+    def _small(self, image_shape: tuple[int, ...]) -> list[int]:
+        if len(image_shape) != 3:
+            msg = (
+                f"A low-resolution latent is made for images (C, H, W); the task's have the shape {image_shape}. "
+                "Choose an attack on pixels, such as 'inverting_gradients'."
+            )
+            raise BadSetting(msg)
+        return [ceil(side / self.factor) for side in image_shape[1:]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Eigen(Parametrisation):
+    """The principal components of public films; the latent in units of their standard deviations.
+
+    Args:
+        prior: The mean, the components and the standard deviations.
+    """
+
+    prior: EigenPrior
+
+    def start(self, count: int, image_shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+        """(count, K), from N(0, 0.1^2): near the mean film.
+
+        Raises:
+            BadSetting: the prior is for images of another shape.
+        """
+        self._require(image_shape)
+        return 0.1 * torch.randn(count, len(self.prior.std), generator=generator)
+
+    def images(self, latent: Tensor, image_shape: tuple[int, ...]) -> Tensor:
+        """Mean plus the weighted sum of the components; may leave [0, 1].
+
+        Raises:
+            BadSetting: the prior is for images of another shape.
+        """
+        self._require(image_shape)
+        return self.prior.images(latent)
+
+    def encode(self, images: Tensor) -> Tensor:
+        """The coordinates of the images' projection; see `EigenPrior.encode`."""
+        return self.prior.encode(images)
+
+    def project(self, latent: Tensor) -> None:
+        """Clamp to `FARTHEST` standard deviations, where a normal latent hardly ever lies."""
+        latent.clamp_(-FARTHEST, FARTHEST)
+
+    def _require(self, image_shape: tuple[int, ...]) -> None:
+        if image_shape != self.prior.image_shape:
+            msg = f"The prior is for images of shape {self.prior.image_shape}, the task's have {image_shape}."
+            raise BadSetting(f"{msg} Give a prior of that shape: `gradiograph prior train FILE`.")

@@ -4,13 +4,16 @@ from gradiograph.audit.captured import run_captured
 from gradiograph.audit.catalogue import load_components
 from gradiograph.audit.cost import Cost, estimate
 from gradiograph.audit.plan import Plan, plan
+from gradiograph.audit.prior import FEW_PATIENTS, PriorSummary, train_prior
 from gradiograph.audit.rescore import rescore
 from gradiograph.audit.run import Progress, run
 from gradiograph.audit.spec import Spec, builtin, load_spec, parse_spec
 
 __all__ = [
+    "FEW_PATIENTS",
     "Cost",
     "Plan",
+    "PriorSummary",
     "Progress",
     "Spec",
     "builtin",
@@ -22,4 +25,5 @@ __all__ = [
     "rescore",
     "run",
     "run_captured",
+    "train_prior",
 ]

@@ -1,0 +1,271 @@
+"""Principal components of public films: a linear prior on images.
+
+After Turk and Pentland 1991 (doi 10.1162/jocn.1991.3.1.71). As a density it is probabilistic principal component
+analysis (Tipping and Bishop 1999, doi 10.1111/1467-9868.00196) without its noise term: the whitened latent is N(0, 1),
+the image mean + components^T (std * latent).
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from math import sqrt
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from gradiograph.core.errors import BadInput, BadSetting, DataProblem
+from gradiograph.core.records import pseudonym
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+FORMAT = "gradiograph eigen prior 1"
+TRAIN = "Write one with `gradiograph prior train FILE`."
+_BLOCK = 2048
+_SMALLEST = 1e-10
+_ARRAYS = ("mean", "components", "std", "residual", "image_shape", "key", "patients")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class EigenPrior:
+    """The mean and the principal components of a set of films.
+
+    Attributes:
+        mean: (P,); P = H * W where all films are grey (equal channels are stored once), else C * H * W.
+        components: (K, P), orthonormal rows, largest variance first.
+        std: (K,), positive: standard deviation of each coordinate over the films.
+        residual: Root mean square per pixel of what the components leave of the films they were fitted to; other films
+            leave more.
+        image_shape: (C, H, W).
+    """
+
+    mean: Tensor
+    components: Tensor
+    std: Tensor
+    residual: float
+    image_shape: tuple[int, int, int]
+
+    def images(self, latent: Tensor) -> Tensor:
+        """Whitened latent (B, K) -> images (B, C, H, W), differentiably and not clamped to [0, 1]."""
+        flat = self.mean.to(latent) + (latent * self.std.to(latent)) @ self.components.to(latent)
+        channels, *sides = self.image_shape
+        return flat.reshape(len(latent), -1, *sides).expand(-1, channels, -1, -1)
+
+    def encode(self, images: Tensor) -> Tensor:
+        """Images (B, C, H, W) -> the whitened latent (B, K) of their projection; a grey prior takes the channels' mean.
+
+        Raises:
+            BadSetting: the images have another shape.
+        """
+        if tuple(images.shape[1:]) != self.image_shape:
+            msg = f"The prior is for images of shape {self.image_shape}, not {tuple(images.shape[1:])}. {TRAIN}"
+            raise BadSetting(msg)
+        flat = _flat(images, grey=self.is_grey)
+        return (flat - self.mean.to(flat)) @ self.components.to(flat).T / self.std.to(flat)
+
+    @property
+    def is_grey(self) -> bool:
+        """Whether equal channels are stored once."""
+        return self.mean.numel() == self.image_shape[1] * self.image_shape[2]
+
+
+def fit_eigen(films: Tensor, components: int) -> EigenPrior:
+    """The exact principal components, in float64, by the Gram matrix of the films or of the pixels, the smaller one.
+
+    Args:
+        films: (N, C, H, W) in [0, 1]. Time grows with the cube of min(N, P): seconds for 2,000, hours for 20,000.
+        components: K, at most N - 1 and at most P.
+
+    Raises:
+        BadSetting: K is not between 1 and what N films of P pixels allow.
+        DataProblem: the films differ in fewer than K directions, for instance because some are copies.
+    """
+    grey = torch.equal(films, films[:, :1].expand_as(films))
+    flat = _flat(films[:, :1], grey=True) if grey else _flat(films, grey=False)
+    most = min(len(flat) - 1, flat.shape[1])
+    if not 1 <= components <= most:
+        msg = (
+            f"components = {components} does not fit {len(flat)} films of {flat.shape[1]} pixels: between 1 and "
+            f"{most} can be had. Lower it, or give more public films."
+        )
+        raise BadSetting(msg)
+    mean = flat.mean(dim=0, dtype=torch.float64).to(flat)
+    centred = flat - mean
+    by_films = len(flat) <= flat.shape[1]
+    values, vectors = torch.linalg.eigh(_gram(centred if by_films else centred.T))
+    values, vectors = values.flip(0), vectors.flip(1)[:, :components]
+    _require_rank(values, components)
+    directions = centred.T @ vectors.to(flat) if by_films else vectors.to(flat)
+    variances = values.clamp(min=0) / (len(flat) - 1)
+    channels, height, width = films.shape[1:]
+    return EigenPrior(
+        mean=mean,
+        components=torch.linalg.qr(directions).Q.T.contiguous(),
+        std=variances[:components].sqrt().to(flat),
+        residual=sqrt(float(variances[components:].sum()) / flat.shape[1]),
+        image_shape=(channels, height, width),
+    )
+
+
+def variance_explained(prior: EigenPrior, films: Tensor) -> float:
+    """The share of the films' squared distance from the prior's mean that its components hold, in [0, 1].
+
+    Args:
+        prior: The prior.
+        films: (N, C, H, W), not all equal to the mean.
+    """
+    held = total = 0.0
+    for block in torch.split(films, _BLOCK // 8):
+        total += float((_flat(block, grey=prior.is_grey) - prior.mean).square().sum(dtype=torch.float64))
+        held += float((prior.encode(block) * prior.std).square().sum(dtype=torch.float64))
+    return held / total
+
+
+def save_prior(prior: EigenPrior, path: Path, patients: Iterable[str] = ()) -> None:
+    """Write the prior as arrays without pickle: whole or not at all, mode 0600.
+
+    Args:
+        prior: The prior.
+        path: The file, replaced if it exists; its folder must.
+        patients: Identifiers of those whose films it was fitted to; stored as pseudonyms under a random key that the
+            file holds as well, so that `require_disjoint` can compare. An audit refuses a prior that names none.
+
+    Raises:
+        BadInput: the file cannot be written.
+    """
+    key = secrets.token_bytes(32)
+    pseudonyms = sorted({pseudonym(key, patient) for patient in patients})
+    try:
+        with NamedTemporaryFile(dir=path.parent, prefix=".tmp-", delete=False) as file:
+            try:
+                np.savez(
+                    file,
+                    format=np.array(FORMAT),
+                    mean=prior.mean.float().numpy(force=True),
+                    components=prior.components.float().numpy(force=True),
+                    std=prior.std.float().numpy(force=True),
+                    residual=np.float64(prior.residual),
+                    image_shape=np.array(prior.image_shape, dtype=np.int64),
+                    key=np.frombuffer(key, dtype=np.uint8),
+                    patients=np.array(pseudonyms, dtype="U12"),
+                )
+                file.flush()
+                os.fsync(file.fileno())
+                Path(file.name).replace(path)
+            except BaseException:
+                Path(file.name).unlink(missing_ok=True)
+                raise
+    except OSError as error:
+        msg = f"The prior cannot be written ({error.strerror}). Give a file in a folder that exists and that you own."
+        raise BadInput(msg) from None
+
+
+def load_prior(path: Path, image_shape: tuple[int, ...]) -> EigenPrior:
+    """Read a prior that `save_prior` wrote; never runs code that the file holds.
+
+    Args:
+        path: The file.
+        image_shape: (C, H, W) of the images; the prior's own, but a grey prior serves any number of channels.
+
+    Raises:
+        BadInput: the file is missing, damaged or not a prior, or is for images of another shape.
+    """
+    arrays = _read(path)
+    shape = tuple(int(side) for side in arrays["image_shape"])
+    prior = EigenPrior(
+        mean=torch.from_numpy(arrays["mean"]),
+        components=torch.from_numpy(arrays["components"]),
+        std=torch.from_numpy(arrays["std"]),
+        residual=float(arrays["residual"]),
+        image_shape=(shape[0], shape[1], shape[2]),
+    )
+    if prior.is_grey and len(image_shape) == 3:
+        prior = replace(prior, image_shape=(image_shape[0], shape[1], shape[2]))
+    if prior.image_shape != image_shape:
+        msg = f"The prior is for images of shape {shape}, the task's have the shape {image_shape}. {TRAIN}"
+        raise BadInput(msg)
+    return prior
+
+
+def require_disjoint(path: Path, patients: Iterable[str]) -> None:
+    """Refuse a prior that was fitted to films of any of these patients, or that does not say to whose.
+
+    Args:
+        path: The prior's file.
+        patients: Identifiers of the victims' patients, written as in the source that the prior was fitted to.
+
+    Raises:
+        BadInput: it was, it does not, or the file is no prior; no patient is named.
+    """
+    arrays = _read(path)
+    known = set(arrays["patients"].tolist())
+    if not known:
+        msg = f"The prior does not say whose films it was fitted to, so victims may be among them. {TRAIN}"
+        raise BadInput(msg)
+    asked = {pseudonym(arrays["key"].tobytes(), patient) for patient in patients}
+    if asked & known:
+        msg = (
+            f"The prior was fitted to films of {len(asked & known)} of the {len(asked)} patients that are attacked: "
+            "the attacker would own what it attacks. Fit one to others with `gradiograph prior train FILE`."
+        )
+        raise BadInput(msg)
+
+
+def _flat(images: Tensor, *, grey: bool) -> Tensor:
+    return (images.mean(dim=1) if grey else images).flatten(1)
+
+
+def _gram(rows: Tensor) -> Tensor:
+    """Rows (n, m) -> their inner products (n, n) in float64, summed in blocks so that no float64 copy is made."""
+    total = torch.zeros(len(rows), len(rows), dtype=torch.float64, device=rows.device)
+    for block in torch.split(rows, _BLOCK, dim=1):
+        total.addmm_(block.double(), block.double().T)
+    return total
+
+
+def _require_rank(values: Tensor, components: int) -> None:
+    rank = int((values > _SMALLEST * values[0]).sum())
+    if rank < components:
+        msg = (
+            f"The films differ in {rank} directions only, fewer than components = {components}: some are copies or "
+            "sums of others. Lower components, or give more public films."
+        )
+        raise DataProblem(msg)
+
+
+def _read(path: Path) -> Mapping[str, NDArray[Any]]:
+    try:
+        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
+            if str(file["format"]) == FORMAT:
+                arrays = {name: file[name] for name in _ARRAYS}
+                if _is_consistent(arrays):
+                    return arrays
+        reason = "is of another version, or its arrays do not fit together"
+    except FileNotFoundError:
+        reason = "does not exist"
+    except OSError:
+        reason = "cannot be read"
+    except Exception:  # what a damaged or foreign file makes NumPy raise is not documented
+        reason = "is damaged or is not a prior"
+    msg = f"The file of the prior {reason}. {TRAIN}"
+    raise BadInput(msg)
+
+
+def _is_consistent(arrays: Mapping[str, NDArray[Any]]) -> bool:
+    mean, components, std, shape = (arrays[name] for name in ("mean", "components", "std", "image_shape"))
+    numbers = (mean, components, std, arrays["residual"])
+    return bool(
+        all(array.dtype == np.float32 for array in numbers[:3])
+        and all(np.isfinite(array).all() for array in numbers)
+        and components.shape == (len(std), len(mean))
+        and shape.shape == (3,)
+        and len(mean) in (shape[1] * shape[2], shape.prod())
+        and (std > 0).all()
+    )

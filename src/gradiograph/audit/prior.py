@@ -1,0 +1,134 @@
+"""A prior on films, learned from an audit's public ones."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from gradiograph.attacks.eigen import fit_eigen, save_prior, variance_explained
+from gradiograph.audit.catalogue import prepare
+from gradiograph.audit.films import AuditFilms, open_films
+from gradiograph.core.errors import BadSetting, DataProblem
+from gradiograph.core.seeds import numpy_stream
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from torch import Tensor
+
+    from gradiograph.audit.spec import Films, Spec
+
+FEW_PATIENTS = 4
+"""Below so many patients per component, a component could be one patient."""
+
+_HELD_OUT = 0.1
+
+
+@dataclass(frozen=True, kw_only=True)
+class PriorSummary:
+    """What a prior was fitted to, and how much of films it holds.
+
+    Attributes:
+        films: Public films that it was fitted to.
+        patients: Their patients.
+        components: Principal components.
+        explained: Share of these films' variance that the components hold, in [0, 1].
+        held_out_films: A tenth of the patients is held out for `explained_held_out`: their films.
+        held_out_patients: And how many patients that is.
+        explained_held_out: The same share on these, of a prior fitted to the other patients only.
+    """
+
+    films: int
+    patients: int
+    components: int
+    explained: float
+    held_out_films: int
+    held_out_patients: int
+    explained_held_out: float
+
+    @property
+    def patients_per_component(self) -> float:
+        """Patients divided by components."""
+        return self.patients / self.components
+
+
+def train_prior(spec: Spec, folder: Path, path: Path, components: int = 256) -> PriorSummary:
+    """Fit the principal components of the audit's public films and write them; see `attacks.eigen`.
+
+    Args:
+        spec: The audit; its attacks may already name the prior, they are not looked at.
+        folder: What relative paths in it are relative to.
+        path: The file to write, new.
+        components: How many; at most the public films of nine tenths of their patients, less one.
+
+    Raises:
+        BadInput: the films cannot be opened, a public patient is a victim or in the gallery, there are too few films
+            for these components, or the file exists or cannot be written.
+    """
+    if path.exists():
+        msg = "The file for the prior exists; name another with --out, or remove it."
+        raise BadSetting(msg)
+    films = open_public_films(spec, folder)
+    pixels = torch.from_numpy(films.public.read())
+    patients = [record.patient for record in films.public.records]
+    out = _held_out(patients, spec.seeds[0])
+    others = fit_eigen(pixels[~out], components)
+    held_out = variance_explained(others, pixels[out])
+    prior = fit_eigen(pixels, components)
+    save_prior(prior, path, patients)
+    return PriorSummary(
+        films=len(patients),
+        patients=len(set(patients)),
+        components=components,
+        explained=variance_explained(prior, pixels),
+        held_out_films=int(out.sum()),
+        held_out_patients=len({patient for patient, is_out in zip(patients, out.tolist(), strict=True) if is_out}),
+        explained_held_out=held_out,
+    )
+
+
+def open_public_films(spec: Spec, folder: Path) -> AuditFilms:
+    """The films of an audit, without a look at its attacks, whose prior may not be there yet.
+
+    Raises:
+        BadInput: they cannot be opened, or a public patient is a victim or in the gallery.
+    """
+    located = {"data": prepare("data", spec.data, folder), "public": _locate(spec.public, folder)}
+    if spec.gallery is not None:
+        located["gallery"] = _locate(spec.gallery, folder)
+    films = open_films(spec.model_copy(update=located))
+    public = {record.patient for record in films.public.records}
+    for role, selections in (("victims", films.victims), ("gallery", (films.gallery,))):
+        shared = public & {record.patient for selection in selections for record in selection.records}
+        if shared:
+            msg = (
+                f"{len(shared)} of the {len(public)} public patients are among the {role} too: the attacker would own "
+                "what it attacks. Give public another split or another source; if two sources number different "
+                "patients alike, rename those of one."
+            )
+            raise DataProblem(msg)
+    return films
+
+
+def _locate(films: Films, folder: Path) -> Films:
+    if films.source is None:
+        return films
+    located: dict[str, Any] = prepare("data", films.source, folder)
+    return films.model_copy(update=located)
+
+
+def _held_out(patients: list[str], seed: int) -> Tensor:
+    """Which films (n,) are of the tenth of the patients that is held out.
+
+    Raises:
+        DataProblem: there are too few patients to hold one out.
+    """
+    distinct = sorted(set(patients))
+    if len(distinct) < 3:
+        msg = f"The public films are of {len(distinct)} patients; a prior needs 3 or more. Give more public films."
+        raise DataProblem(msg)
+    order = numpy_stream(seed, "prior", "held-out patients").permutation(len(distinct))
+    chosen = {distinct[place] for place in order[: max(1, round(_HELD_OUT * len(distinct)))]}
+    return torch.tensor([patient in chosen for patient in patients])
