@@ -6,6 +6,7 @@ from gradiograph.attacks.idlg import idlg
 from gradiograph.attacks.inverting_gradients import inverting_gradients
 from gradiograph.attacks.label_inference import infer_labels
 from gradiograph.attacks.latent_matching import latent_matching
+from gradiograph.attacks.map import MaximumAPosteriori
 from gradiograph.attacks.mask_differencing import MaskDifferencing
 from gradiograph.attacks.matching import GradientMatching
 from gradiograph.attacks.rog import rog
@@ -13,6 +14,7 @@ from gradiograph.attacks.rog import rog
 __all__ = [
     "GradientMatching",
     "MaskDifferencing",
+    "MaximumAPosteriori",
     "dlg",
     "gradient_matching",
     "idlg",

@@ -20,6 +20,7 @@ def dlg(
     steps: Annotated[int, Field(ge=1)] = PAPER_STEPS,
     learning_rate: Annotated[float, Field(gt=0)] = 1.0,
     tv: Annotated[float, Field(ge=0)] = 0.0,
+    restarts: Annotated[int, Field(ge=1)] = 1,
 ) -> GradientMatching:
     """Squared error of the gradient by L-BFGS over pixels and labels together.
 
@@ -33,6 +34,7 @@ def dlg(
         steps: Of L-BFGS, 20 iterations each; the paper takes 300.
         learning_rate: Length of a step along its direction.
         tv: Weight of the total variation; the paper has none.
+        restarts: Searches from starts of their own; the one with the smallest objective is returned.
 
     >>> dlg().requires, dlg().labels
     (('knows_protocol', 'knows_num_examples'), 'joint')
@@ -47,4 +49,5 @@ def dlg(
         paper_steps=PAPER_STEPS,
         labels="joint",
         labels_if_granted=True,
+        restarts=restarts,
     )

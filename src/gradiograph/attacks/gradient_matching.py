@@ -29,6 +29,8 @@ def gradient_matching(
     steps: Annotated[int, Field(ge=1)] = 300,
     replay: ReplayName = "exact",
     labels: Labels = "known",
+    restarts: Annotated[int, Field(ge=1)] = 1,
+    layers: tuple[str, ...] = (),
 ) -> GradientMatching:
     """A search of your own: likelihood, parametrisation, prior and optimiser are settings.
 
@@ -48,6 +50,8 @@ def gradient_matching(
         steps: Of the optimiser.
         replay: "exact" or "midpoint".
         labels: "known", "joint" or "inferred".
+        restarts: Searches from starts of their own; the one with the smallest objective is returned.
+        layers: Glob patterns of parameter names; only these tensors of the update are matched. Empty is all.
 
     >>> gradient_matching().requires
     ('knows_protocol', 'knows_num_examples', 'knows_labels', 'knows_defence')
@@ -67,5 +71,7 @@ def gradient_matching(
         steps=steps,
         paper_steps=None,
         labels=labels,
+        restarts=restarts,
+        layers=layers,
         replay=replay,
     )

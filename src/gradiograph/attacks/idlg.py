@@ -20,6 +20,7 @@ def idlg(
     steps: Annotated[int, Field(ge=1)] = PAPER_STEPS,
     learning_rate: Annotated[float, Field(gt=0)] = 1.0,
     tv: Annotated[float, Field(ge=0)] = 0.0,
+    restarts: Annotated[int, Field(ge=1)] = 1,
 ) -> GradientMatching:
     """DLG with the label read from the last layer's gradient.
 
@@ -33,6 +34,7 @@ def idlg(
         steps: Of L-BFGS, 20 iterations each; the authors take 300.
         learning_rate: Length of a step along its direction.
         tv: Weight of the total variation; the paper has none.
+        restarts: Searches from starts of their own; the one with the smallest objective is returned.
 
     >>> idlg(steps=10).labels
     'inferred'
@@ -47,4 +49,5 @@ def idlg(
         paper_steps=PAPER_STEPS,
         labels="inferred",
         labels_if_granted=True,
+        restarts=restarts,
     )

@@ -22,6 +22,8 @@ def inverting_gradients(
     learning_rate: Annotated[float, Field(gt=0)] = 0.1,
     tv: Annotated[float, Field(ge=0)] = 1e-2,
     labels: Labels = "known",
+    restarts: Annotated[int, Field(ge=1)] = 1,
+    layers: tuple[str, ...] = (),
 ) -> GradientMatching:
     """Cosine of the whole update plus total variation, by Adam on the sign of the gradient.
 
@@ -30,7 +32,7 @@ def inverting_gradients(
 
     Differs from the paper: the authors search normalised images. What would be the data set's mean and standard
     deviation is 0.5 and 0.25 here, so that a step of 0.1 moves a pixel by 0.025; the total variation is that of the
-    pixels in [0, 1], four times smaller. One start, not the best of several; see also `GradientMatching`.
+    pixels in [0, 1], four times smaller. One start unless `restarts` says more; see also `GradientMatching`.
 
     Args:
         steps: Of Adam; the paper takes 4,800.
@@ -38,6 +40,8 @@ def inverting_gradients(
         tv: Weight of the total variation. The authors' code has 1e-4 for small and 1e-1 for large images; the default
             lies between.
         labels: "known", "joint" or "inferred"; the paper takes them as known.
+        restarts: Searches from starts of their own; the one with the smallest objective is returned.
+        layers: Glob patterns of parameter names; only these tensors of the update are matched. Empty is all.
 
     >>> inverting_gradients(labels="inferred").requires
     ('knows_protocol', 'knows_num_examples')
@@ -51,4 +55,6 @@ def inverting_gradients(
         steps=steps,
         paper_steps=PAPER_STEPS,
         labels=labels,
+        restarts=restarts,
+        layers=layers,
     )

@@ -24,6 +24,8 @@ def latent_matching(
     likelihood: LikelihoodName = "cosine",
     replay: ReplayName = "midpoint",
     labels: Labels = "known",
+    restarts: Annotated[int, Field(ge=1)] = 1,
+    layers: tuple[str, ...] = (),
 ) -> GradientMatching:
     """Cosine of the update over a grey low-resolution latent, the local steps replayed by one gradient.
 
@@ -40,6 +42,8 @@ def latent_matching(
         likelihood: "l2", "cosine", "cosine_per_layer" or "channel".
         replay: "midpoint", with the exact replay as fallback, or "exact".
         labels: "known", "joint" or "inferred".
+        restarts: Searches from starts of their own; the one with the smallest objective is returned.
+        layers: Glob patterns of parameter names; only these tensors of the update are matched. Empty is all.
 
     >>> latent_matching(steps=10).replay
     'midpoint'
@@ -53,5 +57,7 @@ def latent_matching(
         steps=steps,
         paper_steps=None,
         labels=labels,
+        restarts=restarts,
+        layers=layers,
         replay=replay,
     )

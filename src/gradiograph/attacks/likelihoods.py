@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch.nn import functional as F
 
 from gradiograph.core.defence import Chain
-from gradiograph.core.factored import OuterSum, factors, inner
+from gradiograph.core.factored import FactoredTensors, OuterSum, factors, inner
 from gradiograph.core.tensors import Belief
 
 if TYPE_CHECKING:
@@ -21,23 +21,34 @@ if TYPE_CHECKING:
 LikelihoodName = Literal["l2", "cosine", "cosine_per_layer", "channel"]
 Misfit = Callable[[Belief], "Tensor"]
 
+TOLERANCE = 0.01
+"""How well an update is taken to be known where no channel says so: the share of its root mean square by which a
+candidate may be off. It only sets what a prior weighs against a distance."""
 
-def misfit(name: LikelihoodName, observation: Observation) -> Misfit:
-    """The misfit of a candidate's update to the first update that was seen.
+
+def misfit(
+    name: LikelihoodName, observation: Observation, *, round: int = 0, names: Collection[str] | None = None
+) -> Misfit:
+    """The misfit of a candidate's update to the update that was seen in a round.
 
     Args:
         name: "l2", "cosine", "cosine_per_layer" or "channel". "channel" is the negative log-likelihood of the
             client's defence per value, so that its scale does not grow with the model. An empty chain has no
             likelihood (its output is its input), so that "channel" is "l2" there.
         observation: What the server holds; its defence must be known for "channel".
+        round: Its place in `observation.rounds`.
+        names: The tensors that are compared; None is all that were seen. Channels such as clipping look at the whole
+            update: for them the others stand as they were seen, whatever the candidate, which "channel" then scores by
+            a constant.
 
     Returns:
         Belief -> scalar, differentiable in the belief. What depends on the seen update alone is computed here, once.
     """
-    seen = seen_update(observation)
-    if name == "channel" and observation.defence is not None and observation.defence != Chain():
-        defence, count = observation.defence, sum(tensor.numel() for tensor in seen.values())
-        return lambda belief: -defence.log_likelihood(seen, belief) / count
+    whole = seen_update(observation, round)
+    seen = whole if names is None else {key: tensor for key, tensor in whole.items() if key in names}
+    if observation.defence is not None and is_density(name, observation):
+        defence, count = observation.defence, num_values(seen)
+        return lambda belief: -defence.log_likelihood(whole, _filled(belief, whole, seen)) / count
     if name == "cosine":
         return cosine(seen)
     if name == "cosine_per_layer":
@@ -45,9 +56,36 @@ def misfit(name: LikelihoodName, observation: Observation) -> Misfit:
     return squared_error(seen)
 
 
-def seen_update(observation: Observation) -> Tensors:
-    """The first round's update: the trainable tensors, in the task's order."""
-    tensors = observation.rounds[0][1].tensors
+def is_density(name: LikelihoodName, observation: Observation) -> bool:
+    """Whether the misfit is a negative log-likelihood and not a distance of updates."""
+    return name == "channel" and observation.defence is not None and observation.defence != Chain()
+
+
+def one_nat(name: LikelihoodName, observation: Observation, count: int) -> float:
+    """By how much a misfit falls where the log-likelihood rises by 1: the unit in which a log-prior is added to it.
+
+    "channel" is a log-likelihood per value. A distance is one only with a noise: as for a deterministic channel it is
+    taken as Gaussian, `TOLERANCE` of the update's root mean square. The squared error over the squared norm is then
+    2 TOLERANCE^2 / count times the negative log-likelihood, 1 - cosine (at the best scale half of that error) once.
+
+    Args:
+        name: See `misfit`.
+        observation: What the server holds.
+        count: The values that the misfit compares, over all rounds.
+    """
+    if is_density(name, observation):
+        return 1 / count
+    return (1 if name in ("cosine", "cosine_per_layer") else 2) * TOLERANCE**2 / count
+
+
+def num_values(tensors: Tensors) -> int:
+    """The number of values in all tensors together."""
+    return sum(tensor.numel() for tensor in tensors.values())
+
+
+def seen_update(observation: Observation, round: int = 0) -> Tensors:
+    """A round's update: the trainable tensors, in the task's order."""
+    tensors = observation.rounds[round][1].tensors
     return {name: tensors[name].detach() for name in observation.task.trainable if name in tensors}
 
 
@@ -65,6 +103,15 @@ def squared_error(seen: Tensors) -> Misfit:
         return torch.stack(errors).sum() * scale
 
     return measure
+
+
+def _filled(belief: Belief, whole: Tensors, seen: Tensors) -> Belief:
+    """The belief where it is compared, and what was seen in place of the rest."""
+    if len(seen) == len(whole):
+        return belief
+    return Belief(
+        FactoredTensors({name: factors(belief.mean, name) if name in seen else whole[name] for name in whole})
+    )
 
 
 def _squared_distance(mean: Tensors, seen: Tensors, name: str, square: Tensor) -> Tensor:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from math import inf, isfinite
+from dataclasses import dataclass, field, replace
+from functools import partial
+from math import ceil, inf, isfinite
 from time import perf_counter
 from typing import TYPE_CHECKING, Literal
 
@@ -12,10 +13,10 @@ import torch
 
 from gradiograph.attacks import replay as replays
 from gradiograph.attacks.label_inference import infer_labels
-from gradiograph.attacks.likelihoods import LikelihoodName, misfit
+from gradiograph.attacks.likelihoods import LikelihoodName, seen_update
+from gradiograph.attacks.objective import matching_names, objective, part_of
 from gradiograph.attacks.optimisers import Optimiser
 from gradiograph.attacks.parametrisations import Parametrisation
-from gradiograph.attacks.priors import total_variation
 from gradiograph.core.attack import Attack
 from gradiograph.core.errors import MissingKnowledge
 from gradiograph.core.tensors import Batch, Reconstruction
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from gradiograph.core.attack import Observation
+    from gradiograph.core.task import Task
 
 Labels = Literal["known", "joint", "inferred"]
 CHECKS = 4
@@ -34,10 +36,11 @@ CHECKS = 4
 class GradientMatching(Attack):
     """Find the images whose update explains the one seen: likelihood x parametrisation x prior x optimiser.
 
-    The candidate with the smallest objective is returned, clamped to [0, 1]; the papers return the last one. A search
-    whose objective stops being finite ends there with the flag "diverged". A search by the midpoint that turns out to
-    disagree with the exact replay goes on with the exact replay, and forgets the best candidate, whose objective cannot
-    be compared; one that disagrees at its end has the flag "approximate". Fewer steps than the paper's: "truncated".
+    Of several rounds the mean misfit counts. The candidate with the smallest objective is returned, clamped to [0, 1];
+    the papers return the last one. A search whose objective stops being finite ends there with the flag "diverged". A
+    search by the midpoint that turns out to disagree with the exact replay goes on with the exact replay, and forgets
+    the best candidate, whose objective cannot be compared; one that disagrees at its end has the flag "approximate".
+    Fewer steps than the paper's: "truncated".
 
     Args:
         name: The attack's name, for messages.
@@ -45,12 +48,19 @@ class GradientMatching(Attack):
         parametrisation: What is searched.
         tv: Weight of the total variation.
         optimiser: How it is searched.
-        steps: Of the optimiser.
+        steps: Of the optimiser, in each search.
         paper_steps: The paper's number of steps.
         labels: "known": as granted; "joint": class probabilities, the softmax of logits that start from N(0, 1) and
             are searched with the images; "inferred": see `label_inference.infer_labels`.
         labels_if_granted: Where the threat model grants the labels, use them in place of "joint" or "inferred".
         replay: "exact", or "midpoint" for one gradient in place of all local steps; the same for a gradient.
+        polish: Share of the steps, the last ones, that take the exact replay even where the midpoint agrees.
+        latent_prior: Weight of the latent's standard normal log density; 1 is the posterior, see `objective.objective`.
+        restarts: Searches, one after the other, each from a start of its own; the one with the smallest objective, of
+            the exact replay, is returned.
+        layers: Glob patterns of parameter names, such as "features.*": only these tensors of the update are used.
+            Empty is all.
+        start: (B, C, *spatial) in [0, 1] where the search begins, None for a random start; see `started_at`.
     """
 
     name: str
@@ -63,6 +73,11 @@ class GradientMatching(Attack):
     labels: Labels
     labels_if_granted: bool = False
     replay: replays.ReplayName = "exact"
+    polish: float = 0.0
+    latent_prior: float = 0.0
+    restarts: int = 1
+    layers: tuple[str, ...] = ()
+    start: Tensor | None = field(default=None, compare=False, repr=False)
 
     @property
     def requires(self) -> tuple[str, ...]:
@@ -74,27 +89,58 @@ class GradientMatching(Attack):
             needs.append("knows_defence")
         return tuple(needs)
 
+    def check(self, task: Task) -> None:
+        """The layers exist.
+
+        Raises:
+            BadSetting: a pattern in `layers` matches no trained parameter.
+        """
+        matching_names(task.trainable, self.layers, self.name)
+
+    def started_at(self, images: Tensor) -> GradientMatching:
+        """One search, begun at the latent that encodes these images; see `Attack.started_at`."""
+        return replace(self, start=images.detach(), restarts=1)
+
     def __call__(
         self, observation: Observation, generator: torch.Generator, progress: Callable[[float], None]
     ) -> Reconstruction:
-        """Search; see `Attack.__call__`. `progress` is called after every step."""
+        """Search; see `Attack.__call__`. `progress` is called after every step of every search."""
         observation.threat.require(self.name, *self.requires)
         started = perf_counter()
+        found: list[tuple[float, Reconstruction]] = []
+        for place in range(self.restarts):
+            search = self._search(observation, generator, partial(_advance, progress, place, self.restarts))
+            score = search.exact_value() if self.restarts > 1 else search.best
+            found.append((score, search.result()))
+        _, best = min(found, key=lambda pair: pair[0])
+        return replace(best, seconds=perf_counter() - started)
+
+    def _search(
+        self, observation: Observation, generator: torch.Generator, progress: Callable[[float], None]
+    ) -> _Search:
+        """One search from a start of its own."""
         search = _Search(self, observation, generator)
         step = self.optimiser.start(search.variables, self.steps)
+        polished = ceil((1 - self.polish) * self.steps)
         for count in range(self.steps):
+            if count == polished:
+                search.go_exact()
             if count % max(1, self.steps // CHECKS) == 0:
                 search.check_replay()
             before = [variable.detach().clone() for variable in search.variables]
             value = step(search.evaluate, count)
             with torch.no_grad():
                 self.parametrisation.project(search.latent)
-            progress((count + 1) / self.steps)
-            if not search.record(value, before):
-                break
-        else:
-            search.record(float(search.evaluate()), search.variables)
-        return search.result(perf_counter() - started)
+            finite = search.record(value, before)
+            progress((count + 1) / self.steps if finite else 1.0)
+            if not finite:
+                return search
+        search.record(float(search.evaluate()), search.variables)
+        return search
+
+
+def _advance(progress: Callable[[float], None], done: int, total: int, share: float) -> None:
+    progress((done + share) / total)
 
 
 class _Search:
@@ -103,16 +149,21 @@ class _Search:
     def __init__(self, attack: GradientMatching, observation: Observation, generator: torch.Generator) -> None:
         self.attack = attack
         self.shape = observation.task.image_shape
-        self.misfit = misfit(attack.likelihood, observation)
-        self.exact = replays.exact(observation)
-        by_midpoint = attack.replay == "midpoint" and observation.rounds[0][1].kind == "delta"
-        self.replay = replays.midpoint(observation) if by_midpoint else self.exact
+        names = matching_names(tuple(seen_update(observation)), attack.layers, attack.name)
+        self.objective = objective(
+            observation,
+            likelihood=attack.likelihood,
+            replay=attack.replay,
+            tv=attack.tv,
+            normal=attack.latent_prior,
+            names=names,
+        )
+        self.replays = self.objective.fast
 
         device = next(iter(observation.rounds[0][0].values())).device
-        start = attack.parametrisation.start(observation.num_examples, self.shape, generator)
-        self.latent = start.to(device).requires_grad_()
+        self.latent = self._start(observation.num_examples, generator).to(device).requires_grad_()
         self.variables = [self.latent]
-        self.labels = self._labels(observation, generator, device)
+        self.labels = self._labels(part_of(observation, names), generator, device)
         if self.labels is None:
             size = observation.num_examples, observation.task.num_classes
             self.variables.append(torch.randn(size, generator=generator).to(device).requires_grad_())
@@ -121,6 +172,14 @@ class _Search:
         self.best_variables = [variable.detach().clone() for variable in self.variables]
         self.values: list[float] = []
         self.flags = ["truncated"] if attack.paper_steps is not None and attack.steps < attack.paper_steps else []
+
+    def _start(self, count: int, generator: torch.Generator) -> Tensor:
+        attack = self.attack
+        if attack.start is None:
+            return attack.parametrisation.start(count, self.shape, generator)
+        latent = attack.parametrisation.encode(attack.start)
+        attack.parametrisation.project(latent)
+        return latent
 
     def _labels(self, observation: Observation, generator: torch.Generator, device: torch.device) -> Tensor | None:
         """The labels as integers, None where they are searched."""
@@ -137,16 +196,26 @@ class _Search:
         return Batch(images, variables[1].softmax(dim=1) if self.labels is None else self.labels)
 
     def evaluate(self) -> Tensor:
-        """The objective at the variables, whose gradients it sets."""
-        with torch.enable_grad():
-            batch = self.batch(self.variables)
-            value = self.misfit(self.replay(batch))
-            if self.attack.tv:
-                value = value + self.attack.tv * total_variation(batch.images)
-            gradients = torch.autograd.grad(value, self.variables)
-        for variable, gradient in zip(self.variables, gradients, strict=True):
-            variable.grad = gradient
-        return value.detach()
+        """The objective at the variables, whose gradients it sets; one round's graph at a time is in memory."""
+        for variable in self.variables:
+            variable.grad = None
+        values = []
+        for place, replay in enumerate(self.replays):
+            with torch.enable_grad():
+                value = self.objective.value(place, replay, self.latent, self.batch(self.variables))
+                gradients = torch.autograd.grad(value, self.variables)
+            for variable, gradient in zip(self.variables, gradients, strict=True):
+                variable.grad = gradient if variable.grad is None else variable.grad + gradient
+            values.append(value.detach())
+        return torch.stack(values).sum()
+
+    def exact_value(self) -> float:
+        """The objective of the best candidate by the exact replay; infinite where it is not finite."""
+        with torch.no_grad():
+            batch, latent = self.batch(self.best_variables), self.best_variables[0]
+            values = [self.objective.value(i, exact, latent, batch) for i, exact in enumerate(self.objective.exact)]
+        found = float(torch.stack(values).sum())
+        return found if isfinite(found) else inf
 
     def record(self, value: float, variables: list[Tensor]) -> bool:
         """Keep the value, and the variables if they are the best; False where the search has diverged."""
@@ -160,17 +229,19 @@ class _Search:
 
     def check_replay(self) -> None:
         """Go over to the exact replay where the midpoint's own error is no longer small beside the misfit."""
-        misfit = self.values[-1] if self.values else 1.0
-        if not self.agrees(self.batch(self.variables), misfit):
-            self.replay, self.best = self.exact, inf
+        if not self.agrees(self.batch(self.variables), self.values[-1] if self.values else 1.0):
+            self.go_exact()
 
-    def agrees(self, batch: Batch, misfit: float) -> bool:
-        if self.replay is self.exact:
-            return True
-        # Only a distance of updates can be held against their disagreement; a likelihood has other units.
-        return replays.agrees(self.replay, self.exact, batch, 0.0 if self.attack.likelihood == "channel" else misfit)
+    def go_exact(self) -> None:
+        """Replay exactly from here on; what was best by the midpoint no longer counts."""
+        if self.replays is not self.objective.exact:
+            self.replays, self.best = self.objective.exact, inf
 
-    def result(self, seconds: float) -> Reconstruction:
+    def agrees(self, batch: Batch, value: float) -> bool:
+        return self.replays is self.objective.exact or self.objective.agrees(batch, value)
+
+    def result(self) -> Reconstruction:
+        """The best candidate; its seconds are not counted yet."""
         with torch.no_grad():
             batch = self.batch(self.best_variables)
         if not self.agrees(batch, self.best):
@@ -179,6 +250,6 @@ class _Search:
             images=batch.images.clamp(0, 1),
             targets=batch.targets,
             objective=tuple(self.values[1:]),
-            seconds=seconds,
+            seconds=0.0,
             flags=tuple(self.flags),
         )

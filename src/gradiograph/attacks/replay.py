@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from functools import partial
 from math import isfinite
 from typing import TYPE_CHECKING, Literal
 
 from gradiograph.attacks.likelihoods import seen_update
 from gradiograph.core.errors import MissingKnowledge
-from gradiograph.core.factored import inner, scaled
+from gradiograph.core.factored import FactoredTensors, factors, inner, scaled
 from gradiograph.core.task import copy_buffers, factored_shifts, mean_gradient
 from gradiograph.core.tensors import Batch, Belief
 
@@ -25,8 +26,12 @@ MIDPOINT_SHARE = 0.5
 """Largest squared disagreement as a share of the misfit: far from the solution a coarse replay points the way."""
 
 
-def exact(observation: Observation) -> Replay:
+def exact(observation: Observation, round: int = 0) -> Replay:
     """The protocol itself, differentiably; it costs as many gradients as the client took steps.
+
+    Args:
+        observation: What the server holds.
+        round: Place in `observation.rounds` of the round that is replayed.
 
     Raises:
         MissingKnowledge: the observation does not hold the protocol.
@@ -34,10 +39,10 @@ def exact(observation: Observation) -> Replay:
     if observation.simulate is None:
         msg = "The replay needs the client's protocol, which this observation does not hold. Grant knows_protocol."
         raise MissingKnowledge(msg)
-    return observation.simulate
+    return partial(observation.simulate, round=round) if round else observation.simulate
 
 
-def midpoint(observation: Observation) -> Replay:
+def midpoint(observation: Observation, round: int = 0) -> Replay:
     """One gradient in the middle of the client's path, for all local steps together.
 
     The server knows both ends of the path. Along a straight path the n steps of SGD take their gradients at 0, 1/n,
@@ -46,16 +51,20 @@ def midpoint(observation: Observation) -> Replay:
     gradient. It fails where local training converges within the round, where the local optimiser is not plain SGD,
     and where a defence has left too little of the update to find the middle: compare `agrees`.
 
+    Args:
+        observation: What the server holds.
+        round: Place in `observation.rounds` of the round that is replayed.
+
     Raises:
         MissingKnowledge: the observation does not hold the protocol.
     """
     if observation.local_steps is None or observation.local_learning_rate is None:
         msg = "The midpoint needs the local steps and learning rate, which this observation does not hold. "
         raise MissingKnowledge(msg + "Grant knows_protocol.")
-    state, _ = observation.rounds[0]
+    state, _ = observation.rounds[round]
     steps = observation.local_steps
     share = (steps - 1) / (2 * steps)
-    middle = {name: state[name].detach() + share * delta for name, delta in seen_update(observation).items()}
+    middle = {name: state[name].detach() + share * delta for name, delta in seen_update(observation, round).items()}
     scale = -observation.local_learning_rate * steps
 
     def replay(batch: Batch) -> Belief:
@@ -87,7 +96,9 @@ def disagreement(approximate: Tensors, exact: Tensors) -> float:
     return found if isfinite(error + direction) else float("inf")
 
 
-def agrees(approximate: Replay, exact: Replay, batch: Batch, misfit: float = 0.0) -> bool:
+def agrees(
+    approximate: Replay, exact: Replay, batch: Batch, misfit: float = 0.0, names: Collection[str] | None = None
+) -> bool:
     """Whether two replays of one candidate lie close enough for a search at this misfit.
 
     Args:
@@ -95,7 +106,11 @@ def agrees(approximate: Replay, exact: Replay, batch: Batch, misfit: float = 0.0
         exact: The replay that it stands in for.
         batch: The candidate.
         misfit: What the search still has to explain, as a squared relative error; 0 asks for `MIDPOINT_TOLERANCE`.
+        names: The tensors that are compared; None is all of them.
     """
     fixed = Batch(batch.images.detach(), batch.targets.detach())
-    found = disagreement(approximate(fixed).mean, exact(fixed).mean)
+    left, right = approximate(fixed).mean, exact(fixed).mean
+    if names is not None:
+        right = FactoredTensors({name: factors(right, name) for name in right if name in names})
+    found = disagreement(left, right)
     return found**2 <= max(MIDPOINT_TOLERANCE**2, MIDPOINT_SHARE * misfit)

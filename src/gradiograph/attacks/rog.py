@@ -22,6 +22,8 @@ def rog(
     factor: Annotated[int, Field(ge=1)] = 4,
     tv: Annotated[float, Field(ge=0)] = 0.0,
     labels: Labels = "known",
+    restarts: Annotated[int, Field(ge=1)] = 1,
+    layers: tuple[str, ...] = (),
 ) -> GradientMatching:
     """Squared error of the update over a low-resolution latent, the local steps replayed, by Adam.
 
@@ -37,6 +39,8 @@ def rog(
         factor: How much smaller the latent is than the image, along each side.
         tv: Weight of the total variation; the paper has none.
         labels: "known", "joint" or "inferred"; the paper takes them as known.
+        restarts: Searches from starts of their own; the one with the smallest objective is returned.
+        layers: Glob patterns of parameter names; only these tensors of the update are matched. Empty is all.
 
     >>> rog().requires
     ('knows_protocol', 'knows_num_examples', 'knows_labels')
@@ -50,4 +54,6 @@ def rog(
         steps=steps,
         paper_steps=PAPER_STEPS,
         labels=labels,
+        restarts=restarts,
+        layers=layers,
     )

@@ -71,6 +71,9 @@ def _require_captured(spec: Spec) -> Captured:
         if len(entries) > 1:
             msg = f"run --update attacks one update; the audit has {len(entries)} entries in {key}. Keep one."
             raise BadSetting(msg)
+    if spec.victims.rounds > 1:
+        msg = f"run --update attacks one round; victims.rounds = {spec.victims.rounds}. Set it to 1."
+        raise BadSetting(msg)
     if spec.protocol[0].get("use") == "fedsgd":
         msg = "Two state dicts differ by a delta; protocol 'fedsgd' sends a gradient. Use 'fedavg', local_steps = 1."
         raise BadSetting(msg)

@@ -10,11 +10,20 @@ import numpy as np
 import torch
 
 from gradiograph.audit.catalogue import label
-from gradiograph.audit.client import client_update, observe
+from gradiograph.audit.ceiling import search_near_truth, visible_films
+from gradiograph.audit.client import client_rounds, observe
 from gradiograph.audit.films import mismatched_batch
-from gradiograph.audit.grid import MEAN, MISMATCHED, NONE, STOCK, GridCell, attacked_batches
+from gradiograph.audit.grid import MEAN, MISMATCHED, NONE, ORACLE, SPECTRUM, STOCK, GridCell, attacked_batches
 from gradiograph.audit.plan import Plan, build_attack
-from gradiograph.audit.scoring import build_metrics, paired, pseudonym_key, record_names, score, scoring_context
+from gradiograph.audit.scoring import (
+    build_metrics,
+    paired,
+    pseudonym_key,
+    record_names,
+    score,
+    scoring_context,
+    to_rows,
+)
 from gradiograph.core.errors import LogProblem
 from gradiograph.core.random import stream
 from gradiograph.core.tensors import Batch
@@ -24,8 +33,10 @@ from gradiograph.metrics import Metric, lpips_available
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from gradiograph.audit.client import Round
     from gradiograph.audit.spec import Spec
     from gradiograph.core.attack import Observation
+    from gradiograph.core.records import Row
     from gradiograph.core.scoring import Score, ScoringContext
 
 Share = Callable[[float], None]
@@ -69,10 +80,17 @@ def run_cell(made: Plan, log: Log, judged: Judges, cell: GridCell, share: Share)
     """Run a cell, score it and write it, unless the log has it."""
     if log.has_cell(cell.id):
         return
-    images, entry = _images(made, log, judged, cell, share)
     victims = made.films.victims[cell.batch]
     names = record_names(victims, pseudonym_key(log.directory))
-    log.write_cell(entry, score(judged.metrics, images, victims, judged.context, names, cell.key), images)
+    rows: tuple[Row, ...] = ()
+    if cell.control == SPECTRUM:
+        shown = visible_films(made, cell, judged.context.mean_film, share)
+        images, rows = shown.images.numpy(), to_rows(shown.scores, names, cell.key)
+        entry = replace(_entry(cell), seconds=shown.seconds, flags=shown.flags)
+    else:
+        images, entry = _images(made, log, judged, cell, share)
+    rows = (*score(judged.metrics, images, victims, judged.context, names, cell.key), *rows)
+    log.write_cell(entry, rows, images)
 
 
 def _available(spec: Spec) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
@@ -92,7 +110,7 @@ def _available(spec: Spec) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
 
 def _images(made: Plan, log: Log, judged: Judges, cell: GridCell, share: Share) -> tuple[NDArray[np.float32], Cell]:
     """What the cell shows for each victim, in the victims' order, and how it came about."""
-    entry = Cell(id=cell.id, **cell.key, seconds=0.0, num_bytes=0, flags=(), objective=())
+    entry = _entry(cell)
     truth = made.films.victims[cell.batch].read()
     if cell.control == STOCK:
         return made.films.stock_films(cell.batch, cell.seed), entry
@@ -113,10 +131,17 @@ def _images(made: Plan, log: Log, judged: Judges, cell: GridCell, share: Share) 
     return paired(images, truth), entry
 
 
+def _entry(cell: GridCell) -> Cell:
+    return Cell(id=cell.id, **cell.key, seconds=0.0, num_bytes=0, flags=(), objective=())
+
+
 def _attack(made: Plan, cell: GridCell, entry: Cell, share: Share) -> tuple[NDArray[np.float32], Cell]:
     observation = _observation(made, cell)
-    attack = build_attack(made.builder, cell.attack or {})
-    found = attack(observation, stream(cell.seed, "attack", cell.key["attack"]), share)
+    if cell.control.startswith(ORACLE):
+        found = search_near_truth(made, cell, observation, share)
+    else:
+        attack = build_attack(made.builder, cell.attack or {})
+        found = attack(observation, stream(cell.seed, "attack", cell.key["attack"]), share)
     (_, seen), *_ = observation.rounds
     return found.images.detach().numpy(), replace(
         entry,
@@ -128,15 +153,18 @@ def _attack(made: Plan, cell: GridCell, entry: Cell, share: Share) -> tuple[NDAr
 
 
 def _observation(made: Plan, cell: GridCell) -> Observation:
-    """The round of this cell: a client's, made here, or the captured one (batch 0 of a captured audit)."""
+    """The rounds of this cell: a client's, made here, or the captured one (batch 0 of a captured audit)."""
     task = made.task(cell.task or {}, cell.seed)
     protocol = made.builder.make("protocol", cell.protocol or {})
     defence = made.builder.chain(cell.defence)
-    state = made.captured.state if made.captured else task.state()
+    start = made.captured.state if made.captured else task.state()
     labels = torch.from_numpy(made.films.victims[cell.batch].labels)
     if made.captured and cell.batch == 0:
-        update = made.captured.update
+        rounds: tuple[Round, ...] = ((start, made.captured.update),)
     else:
         batch = Batch(torch.from_numpy(made.films.victims[cell.batch].read()), labels)
-        update = client_update(task, state, batch, protocol, defence, cell.seed, cell.batch)
-    return observe(task, state, update, protocol, defence, made.spec.threat, labels)
+        rounds = client_rounds(
+            task, start, batch, protocol, defence, cell.seed, cell.batch, rounds=made.spec.victims.rounds
+        )
+    (state, update), *later = rounds
+    return observe(task, state, update, protocol, defence, made.spec.threat, labels, tuple(later))

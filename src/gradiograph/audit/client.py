@@ -1,4 +1,4 @@
-"""The round that is attacked: the client sends its update, the server observes it."""
+"""The rounds that are attacked: the client sends its updates, the server observes them."""
 
 from __future__ import annotations
 
@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from gradiograph.core.protocol import Protocol
     from gradiograph.core.task import Task
     from gradiograph.core.threat import ThreatModel
+
+
+Round = tuple[Tensors, Update]
+"""The state before a round, and the update that came back."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,53 @@ def client_update(
     )
 
 
+def client_rounds(
+    task: Task,
+    state: Tensors,
+    batch: Batch,
+    protocol: Protocol,
+    defence: Chain,
+    seed: int,
+    *names: object,
+    rounds: int = 1,
+) -> tuple[Round, ...]:
+    """The same films trained on in successive rounds of a federation of this one client.
+
+    Each round has random streams of its own; the first one's are those of `client_update`.
+
+    Args:
+        task: Model, loss and mode.
+        state: Weights and buffers before the first round.
+        batch: The client's films.
+        protocol: What it does in each round.
+        defence: The channel on each update.
+        seed: With `names`, the client's and the defence's random streams.
+        names: What tells these rounds from others, such as the batch.
+        rounds: How many, at least 1.
+    """
+    seen: list[Round] = []
+    for count in range(rounds):
+        own = (*names, "round", count) if count else names
+        update = client_update(task, state, batch, protocol, defence, seed, *own)
+        seen.append((state, update))
+        state = server_step(state, update, protocol.step_size)
+    return tuple(seen)
+
+
+def server_step(state: Tensors, update: Update, step_size: float) -> dict[str, Tensor]:
+    """The state after a round: the server adds what it received from its only client.
+
+    Args:
+        state: Weights and buffers before the round; not changed.
+        update: What came back. A delta is added; of a gradient, `step_size` times it is taken off.
+        step_size: The protocol's.
+    """
+    scale = 1.0 if update.kind == "delta" else -step_size
+    moved = {name: state[name] + scale * tensor for name, tensor in update.tensors.items()}
+    buffers = {name: state[name] + change for name, change in update.buffers.items()}
+    return {**state, **buffers, **moved}
+
+
 def observe(
     task: Task,
     state: Tensors,
@@ -62,8 +113,9 @@ def observe(
     defence: Chain,
     threat: ThreatModel,
     labels: Tensor | None,
+    later: tuple[Round, ...] = (),
 ) -> Observation:
-    """What the server holds of a round, by the threat model. Takes the update, never the films.
+    """What the server holds of one round or several, by the threat model. Takes the updates, never the films.
 
     Args:
         task: Model, loss and mode.
@@ -73,20 +125,22 @@ def observe(
         defence: The client's channel.
         threat: What the server knows.
         labels: int64 (B,), handed on only where the threat model grants them.
+        later: The rounds after this one, with the same films.
     """
     known = threat.knows_protocol
+    rounds = ((state, update), *later)
     return Observation(
-        rounds=((state, update),),
+        rounds=rounds,
         num_examples=update.num_examples,
         task=task,
         threat=threat,
         defence=defence if threat.knows_defence else None,
         labels=labels if threat.knows_labels else None,
-        simulate=partial(_replay, task, state, protocol) if known else None,
+        simulate=partial(_replay, task, tuple(before for before, _ in rounds), protocol) if known else None,
         local_steps=protocol.num_steps(update.num_examples) if known else None,
         local_learning_rate=protocol.step_size if known else None,
     )
 
 
-def _replay(task: Task, state: Tensors, protocol: Protocol, batch: Batch) -> Belief:
-    return Belief(protocol.local_update(task, state, batch, None, differentiable=True).tensors)
+def _replay(task: Task, states: tuple[Tensors, ...], protocol: Protocol, batch: Batch, round: int = 0) -> Belief:
+    return Belief(protocol.local_update(task, states[round], batch, None, differentiable=True).tensors)

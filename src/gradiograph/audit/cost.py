@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
+from time import perf_counter
 from typing import TYPE_CHECKING
 
 import torch
 
+from gradiograph.audit.ceiling import sight
 from gradiograph.audit.client import client_update, observe
-from gradiograph.audit.grid import NONE
+from gradiograph.audit.grid import MISMATCHED, SPECTRUM, TRUTH
 from gradiograph.audit.plan import build_attack
+from gradiograph.audit.spectrum import updates
 from gradiograph.core.random import stream
 from gradiograph.core.tensors import Batch
 
@@ -32,16 +35,35 @@ class Cost:
 def estimate(plan: Plan) -> tuple[Cost, ...]:
     """Time a step of every attack on every task and protocol, undefended; defences cost about the same.
 
-    Random films stand in for the victims: only their number and size matter.
+    Random films stand in for the victims: only their number and size matter. The ceiling's searches count as the
+    attack's; its spectra have no attack and a line of their own.
     """
-    attacked = [cell for cell in plan.cells if cell.control == NONE]
+    searched = [cell for cell in plan.cells if cell.attack and cell.control not in (MISMATCHED, TRUTH)]
+    spectra = [cell for cell in plan.cells if cell.control == SPECTRUM]
     kinds: dict[tuple[str, str, str], list[GridCell]] = {}
-    for cell in attacked:
+    for cell in (*searched, *spectra):
         kinds.setdefault((cell.key["task"], cell.key["protocol"], cell.key["attack"]), []).append(cell)
     return tuple(
-        Cost(task=task, protocol=protocol, attack=attack, cells=len(cells), seconds=_seconds(plan, cells[0]))
+        Cost(
+            task=task,
+            protocol=protocol,
+            attack=attack or "(ceiling: spectrum)",
+            cells=len(cells),
+            seconds=_seconds(plan, cells[0]) if attack else _spectrum_seconds(plan, cells[0]),
+        )
         for (task, protocol, attack), cells in kinds.items()
     )
+
+
+def _spectrum_seconds(plan: Plan, cell: GridCell) -> float:
+    """The time of the updates that the spectra of one batch replay."""
+    see, size = sight(plan, cell), plan.spec.victims.size
+    images = torch.rand(size, *plan.films.dataset.image_shape, generator=stream(0, "cost"))
+    see(images)
+    started = perf_counter()
+    see(images)
+    count = plan.spec.ceiling.jacobian if plan.spec.ceiling else 0
+    return (perf_counter() - started) * size * updates(count)
 
 
 def _seconds(plan: Plan, cell: GridCell) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
@@ -10,11 +10,14 @@ from gradiograph.audit.catalogue import label, stack_label
 from gradiograph.log import cell_id
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
 
     from gradiograph.audit.spec import Spec
 
 NONE, MISMATCHED, STOCK, MEAN = "none", "mismatched_update", "stock_film", "mean_film"
+ORACLE = "ceiling_"
+"""How the controls begin that see the truth; none of them counts as a result of the attack."""
+TRUTH, SPECTRUM = f"{ORACLE}truth", f"{ORACLE}spectrum"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,11 +35,11 @@ class GridCell:
     @property
     def key(self) -> dict[str, Any]:
         """The labels, as in `rows.csv`."""
-        attacked = self.attack is not None
+        has_update = self.protocol is not None
         return {
             "task": label(self.task) if self.task else "",
             "protocol": label(self.protocol) if self.protocol else "",
-            "defence": stack_label(list(self.defence)) if attacked else "",
+            "defence": stack_label(list(self.defence)) if has_update else "",
             "attack": label(self.attack) if self.attack else "",
             "control": self.control,
             "batch": self.batch,
@@ -79,6 +82,35 @@ def _attacked(spec: Spec, control: str) -> Iterator[GridCell]:
                 batch=batch,
                 seed=seed,
             )
+
+
+def ceiling_cells(spec: Spec, searches: Collection[str]) -> tuple[GridCell, ...]:
+    """The oracle controls of the attacked cells that the ceiling covers; none where the audit asks for no ceiling.
+
+    Args:
+        spec: The audit.
+        searches: Labels of the attacks that can be begun at given images.
+    """
+    ceiling = spec.ceiling
+    if ceiling is None:
+        return ()
+    seeds = spec.seeds[:1] if ceiling.seeds is None else ceiling.seeds
+    covered = [cell for cell in _attacked(spec, NONE) if cell.batch < ceiling.batches and cell.seed in seeds]
+    controls = [ceiling_control(blend) for blend in ceiling.blends]
+    starts = [TRUTH, *controls] if controls else []
+    searched = [cell for cell in covered if cell.key["attack"] in searches]
+    begun = [replace(cell, control=control) for cell, control in product(searched, starts)]
+    bare = {spectrum.id: spectrum for spectrum in (replace(c, control=SPECTRUM, attack=None) for c in covered)}
+    return (*bare.values(), *begun) if ceiling.jacobian else tuple(begun)
+
+
+def ceiling_control(blend: float) -> str:
+    """The control whose search begins at the truth blended with this share of another film.
+
+    >>> ceiling_control(0.1)
+    'ceiling_10'
+    """
+    return f"{ORACLE}{round(100 * blend)}"
 
 
 def attacked_batches(spec: Spec, cell: GridCell) -> int:

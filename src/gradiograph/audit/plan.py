@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from gradiograph.audit.catalogue import label, prepare, stack_label
 from gradiograph.audit.films import AuditFilms, open_films
-from gradiograph.audit.grid import GridCell, cells
+from gradiograph.audit.grid import GridCell, ceiling_cells, cells
 from gradiograph.core import registry
 from gradiograph.core.defence import Chain
 from gradiograph.core.errors import BadSetting
@@ -75,13 +77,16 @@ def plan(spec: Spec, folder: Path) -> Plan:
         }
     )
     films = open_films(prepared)
-    made = Plan(spec=prepared, builder=builder, films=films, cells=cells(spec))
-    attacks = [build_attack(builder, config) for config in _attack_configs(spec)]
+    attacks = {label(config): build_attack(builder, config) for config in _attack_configs(spec)}
+    shape = films.dataset.image_shape
+    grid = (*cells(spec), *ceiling_cells(spec, _searches(attacks, shape)))
+    made = Plan(spec=prepared, builder=builder, films=films, cells=grid)
+    _require_frequencies(spec, shape)
     for config in spec.task:
         task = made.task(config, spec.seeds[0])
         for protocol in spec.protocol:
             _require_fit(made, task, builder.make("protocol", protocol), label(config))
-        for attack in attacks:
+        for attack in attacks.values():
             attack.check(task)
     return made
 
@@ -131,6 +136,19 @@ def _require_distinct(spec: Spec) -> None:
 def _require_knowledge(spec: Spec, builder: Builder) -> None:
     for config in _attack_configs(spec):
         spec.threat.require(config["use"], *build_attack(builder, config).requires)
+
+
+def _searches(attacks: Mapping[str, Attack], image_shape: tuple[int, int, int]) -> frozenset[str]:
+    """The labels of the attacks that search, so that the ceiling can begin them near the truth."""
+    grey = torch.full((1, *image_shape), 0.5)
+    return frozenset(name for name, attack in attacks.items() if attack.started_at(grey) is not None)
+
+
+def _require_frequencies(spec: Spec, image_shape: tuple[int, int, int]) -> None:
+    asked, (_, height, width) = spec.ceiling.jacobian if spec.ceiling else 0, image_shape
+    if asked > height * width:
+        msg = f"ceiling.jacobian = {asked}, but images of {height} x {width} have {height * width} frequencies at most."
+        raise BadSetting(f"{msg} Lower it.")
 
 
 def _require_fit(made: Plan, task: Task, protocol: Protocol, name: str) -> None:

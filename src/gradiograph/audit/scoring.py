@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gradiograph.audit.films import AuditFilms, Selection
+    from gradiograph.core.scoring import Score
     from gradiograph.metrics import Metric
 
 KEY_VARIABLE = "GRADIOGRAPH_PSEUDONYM_KEY"
@@ -85,6 +86,17 @@ def score(
     """
     truth, labels = torch.from_numpy(victims.read()), torch.from_numpy(victims.labels)
     scores = [score for metric in metrics for score in metric(torch.from_numpy(guess), truth, labels, context)]
+    return to_rows(scores, names, key)
+
+
+def to_rows(scores: Sequence[Score], names: Sequence[str], key: Mapping[str, Any]) -> tuple[Row, ...]:
+    """One row per score and record.
+
+    Args:
+        scores: Each with one value per record.
+        names: The pseudonym of each record.
+        key: The cell's labels.
+    """
     return tuple(
         Row(**key, record=name, metric=score.name, value=float(value), larger_leaks_more=score.larger_leaks_more)
         for score in scores

@@ -40,6 +40,7 @@ class Victims(_Strict):
     batches: int = Field(default=2, ge=2, description="at least 2: the mismatched control attacks one for another")
     size: int = Field(default=4, ge=1)
     clients: int = Field(default=1, ge=1)
+    rounds: int = Field(default=1, ge=1, description="successive rounds that each client trains on the same films")
     dirichlet: float | None = Field(default=None, gt=0)
     seed: int = 0
 
@@ -64,6 +65,18 @@ class Defended(_Strict):
     batches: int | None = Field(default=None, ge=2)
     seeds: list[int] | None = Field(default=None, min_length=1)
     attacks: list[Config] | None = Field(default=None, min_length=1)
+
+
+class Ceiling(_Strict):
+    """The oracle control: each search begun near the truth, and which directions of each film the update shows.
+
+    `blends` are the shares of another film in the starting point, told apart in whole percent.
+    """
+
+    blends: list[Annotated[float, Field(ge=0.01, le=1)]] = [0.1, 0.3, 1.0]
+    batches: int = Field(default=1, ge=1, description="of the attacked batches, from the first")
+    seeds: list[int] | None = Field(default=None, min_length=1, description="of the audit's; default: the first")
+    jacobian: int = Field(default=64, ge=0, description="how many low frequencies the spectrum spans; 0: no spectrum")
 
 
 class Captured(_Strict):
@@ -98,6 +111,7 @@ class Spec(_Strict):
     metrics_if_available: list[Metric] = []
     networks: dict[str, Path] = {}
     captured: Captured | None = None
+    ceiling: Ceiling | None = None
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Spec:
@@ -114,6 +128,24 @@ class Spec(_Strict):
         repeated = [seed for seed in self.seeds if self.seeds.count(seed) > 1]
         if repeated:
             msg = f"seed {repeated[0]} stands twice in seeds; give each once"
+            raise ValueError(msg)
+        return self
+
+    @model_validator(mode="after")
+    def _ceiling_is_in_the_grid(self) -> Spec:
+        """The ceiling stands beside attacks that run, and no two of its blends share a name."""
+        if self.ceiling is None:
+            return self
+        if self.ceiling.batches > self.victims.batches:
+            msg = f"ceiling.batches = {self.ceiling.batches} must be at most victims.batches = {self.victims.batches}"
+            raise ValueError(msg)
+        foreign = [seed for seed in self.ceiling.seeds or [] if seed not in self.seeds]
+        if foreign:
+            msg = f"ceiling.seeds has {foreign[0]}, which is not in seeds = {self.seeds}; take from these"
+            raise ValueError(msg)
+        percents = [round(100 * blend) for blend in self.ceiling.blends]
+        if len(percents) > len(set(percents)):
+            msg = f"ceiling.blends = {self.ceiling.blends} are not told apart in whole percent; give each once"
             raise ValueError(msg)
         return self
 
@@ -171,6 +203,7 @@ def _table(path: Sequence[int | str]) -> type[BaseModel]:
         "threat": ThreatModel,
         "defended": Defended,
         "captured": Captured,
+        "ceiling": Ceiling,
     }
     return tables[str(path[0])] if path else Spec
 

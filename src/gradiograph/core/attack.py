@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     import torch
@@ -16,20 +16,28 @@ if TYPE_CHECKING:
     from gradiograph.core.threat import ThreatModel
 
 
+class Simulate(Protocol):
+    """The replay of a client's round."""
+
+    def __call__(self, batch: Batch, round: int = 0) -> Belief:
+        """The clean update of a candidate batch from the state before this round, differentiable in the batch."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Observation:
     """What the server holds. No field and no closure in it can reach the private images.
 
     Attributes:
-        rounds: (state before the round, the update that came back) for each round seen.
+        rounds: (state before the round, the update that came back) for each round seen; the same images are behind all
+            of them.
         num_examples: Images behind each update.
         task: Model and loss.
         threat: What the attacker may know.
         defence: The client's channel, None where the threat model hides it.
         labels: int64 (B,) where the threat model grants them, in the batch's order; else None.
-        simulate: Replays the clean update of a candidate batch from the first round's state, differentiably.
+        simulate: Replays the clean update of a candidate batch from a round's state, the first one's by default.
             None where the threat model hides the protocol.
-        local_steps: Local optimiser steps behind the update, None where the protocol is hidden.
+        local_steps: Local optimiser steps behind each update, None where the protocol is hidden.
         local_learning_rate: The client's learning rate (1.0 for a gradient), None where the protocol is hidden.
     """
 
@@ -39,7 +47,7 @@ class Observation:
     threat: ThreatModel
     defence: Defence | None
     labels: Tensor | None
-    simulate: Callable[[Batch], Belief] | None
+    simulate: Simulate | None
     local_steps: int | None
     local_learning_rate: float | None
 
@@ -55,6 +63,17 @@ class Attack:
 
     def check(self, task: Task) -> None:
         """Raise `BadInput` where the attack does not fit the model; the audit asks before anything runs."""
+
+    def started_at(self, images: Tensor) -> Attack | None:
+        """The same search begun at these images; None for an attack that does not search.
+
+        For the audit's oracle control only, which starts a search near the truth to see where the objective leads. No
+        attack is given a start.
+
+        Args:
+            images: (B, C, *spatial) in [0, 1], in the batch's order.
+        """
+        return None
 
     def __call__(
         self, observation: Observation, generator: torch.Generator, progress: Callable[[float], None]

@@ -11,6 +11,7 @@ from markupsafe import Markup
 
 from gradiograph.log import Log
 from gradiograph.log.atomic import write_file
+from gradiograph.report.ceiling import CEILING_MEANING, ceilings
 from gradiograph.report.gallery import Gallery
 from gradiograph.report.plots import leakage, objectives
 from gradiograph.report.results import UNDEFENDED, Results, Setting
@@ -56,7 +57,7 @@ def render(log: Log) -> str:
     return environment.get_template(_TEMPLATE).render(
         header=results.header,
         complete=results.complete,
-        done=len(results.cells),
+        done=results.done,
         judgement=judgement,
         portraits=_portraits(judgement, sections),
         status=Status,
@@ -72,6 +73,7 @@ def render(log: Log) -> str:
         films=films(len({row.record for row in attacked})),
         attacked=basis(*(len({getattr(row, part) for row in attacked}) for part in ("record", "batch", "seed"))),
         seeds=sorted({row.seed for row in results.rows}),
+        ceiling_meaning=CEILING_MEANING,
         spec=tomli_w.dumps(_without_none(results.header["spec"])),
     )
 
@@ -101,6 +103,7 @@ def _section(
         "wires": wires(results, setting),
         "blocks": blocks(results, setting, main),
         "references": references(results, setting, main),
+        "ceilings": ceilings(results, setting, main),
         "other_blocks": blocks(results, setting, rest) if rest else [],
         "other_references": references(results, setting, rest) if rest else [],
         "halls": gallery.halls(setting),

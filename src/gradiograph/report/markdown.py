@@ -6,6 +6,7 @@ import html
 import re
 from typing import TYPE_CHECKING
 
+from gradiograph.report.ceiling import CEILING_MEANING, CeilingBlock, ceilings
 from gradiograph.report.results import UNDEFENDED, Results
 from gradiograph.report.tables import Entry, Line, blocks, columns, references
 from gradiograph.report.verdict import judge
@@ -34,7 +35,7 @@ def render_markdown(log: Log) -> str:
     header = results.header
     lines = [f"# Privacy audit: {_plain(header['name'])}", ""]
     if not results.complete:
-        lines += [f"**Incomplete: {len(results.cells)} of {header['cells_total']} cells.**", ""]
+        lines += [f"**Incomplete: {results.done} of {header['cells_total']} cells.**", ""]
     lines += [f"**{judgement.headline}** {judgement.meaning}", ""]
     for verdict in judgement.verdicts:
         name = "No protection" if verdict.defence == UNDEFENDED else verdict.defence
@@ -48,12 +49,35 @@ def render_markdown(log: Log) -> str:
             name = "no protection" if block.defence == UNDEFENDED else block.defence
             lines += [_table_row(name, line, block.guarantee) for line in block.lines]
         lines += [_table_row("", line, "") for line in references(results, setting, metrics)]
+        lines += _ceiling(ceilings(results, setting, metrics), metrics)
     lines += ["", "Means with 95 % intervals; then the worst film, then the control (other patients' updates)."]
     return "\n".join(lines) + "\n"
 
 
+def _ceiling(blocks: Sequence[CeilingBlock], metrics: Sequence[str]) -> list[str]:
+    """The oracle control; no lines where there is none."""
+    if not blocks:
+        return []
+    titles = ["Protection", "Search", *(measure(metric).title for metric in metrics), "Objective: start", "end"]
+    lines = ["", "### Ceiling (oracle)", "", CEILING_MEANING, "", *_head(titles)]
+    for block in blocks:
+        name = "no protection" if block.defence == UNDEFENDED else block.defence
+        for line in block.lines:
+            cells = [_plain(name), _plain(line.name), *map(_entry, line.entries), line.start, line.end]
+            lines.append(f"| {' | '.join(cells)} |")
+    lines.append("")
+    for block in blocks:
+        name = "No protection" if block.defence == UNDEFENDED else block.defence
+        lines += [f"- **{_plain(name)}.** {_plain(sentence)}" for sentence in block.sentences]
+    return lines
+
+
 def _table_head(metrics: Sequence[str]) -> list[str]:
     titles = ["Protection", "Attack", *(measure(metric).title for metric in metrics), "Formal guarantee"]
+    return _head(titles)
+
+
+def _head(titles: Sequence[str]) -> list[str]:
     return [f"| {' | '.join(titles)} |", "|" + " --- |" * len(titles)]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from gradiograph.core.errors import LogProblem
 from gradiograph.report.statistics import Key, Values, collect
@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from gradiograph.log import Cell, Log
 
 ATTACK, MISMATCHED, STOCK, MEAN = "none", "mismatched_update", "stock_film", "mean_film"
+ORACLE = "ceiling_"
+"""How the controls begin that see the truth; none of them is in a figure of the attack."""
+TRUTH, SPECTRUM = f"{ORACLE}truth", f"{ORACLE}spectrum"
 UNDEFENDED = "none"
 
 _NO_HEADER: Mapping[str, Any] = {
@@ -22,6 +25,9 @@ _NO_HEADER: Mapping[str, Any] = {
     "spec": {}, "defaults": [], "environment": {}, "data": {}, "threat": {}, "tasks": [], "protocols": [],
     "defences": [], "attacks": [], "metrics": [], "not_measured": [], "cells_total": 0,
 }  # fmt: skip
+
+
+Entry = TypeVar("Entry", "Cell", "Row")
 
 
 class Setting(NamedTuple):
@@ -37,15 +43,19 @@ class Results:
 
     Attributes:
         header: The log's header; entries that it lacks are empty.
-        cells: All cells, sorted.
-        rows: All rows, sorted.
-        tables: The rows by what they are about.
+        cells: All cells but the oracle's, sorted.
+        rows: All rows but the oracle's, sorted.
+        tables: These rows by what they are about.
+        oracle_cells: The cells of the controls that see the truth, sorted: the ceiling.
+        oracle_rows: Their rows, sorted.
     """
 
     header: Mapping[str, Any]
     cells: tuple[Cell, ...] = field(repr=False)
     rows: tuple[Row, ...] = field(repr=False)
     tables: Mapping[Key, Values] = field(repr=False)
+    oracle_cells: tuple[Cell, ...] = field(repr=False, default=())
+    oracle_rows: tuple[Row, ...] = field(repr=False, default=())
 
     @classmethod
     def read(cls, log: Log) -> Results:
@@ -54,19 +64,33 @@ class Results:
         Raises:
             LogProblem: nothing was scored yet.
         """
-        header, cells, rows = {**_NO_HEADER, **log.header}, log.cells(), log.rows()
+        header, all_cells, all_rows = {**_NO_HEADER, **log.header}, log.cells(), log.rows()
+        cells, oracle_cells = _parted(all_cells)
+        rows, oracle_rows = _parted(all_rows)
         if not rows:
             msg = (
-                f"The run has no results to report: {len(cells)} of {header['cells_total']} cells are done and none "
-                "has a score. Continue it with `gradiograph run FILE --out DIR --resume`."
+                f"The run has no results to report: {len(all_cells)} of {header['cells_total']} cells are done and "
+                "none has a score. Continue it with `gradiograph run FILE --out DIR --resume`."
             )
             raise LogProblem(msg)
-        return cls(header=header, cells=cells, rows=rows, tables=collect(rows))
+        return cls(
+            header=header,
+            cells=cells,
+            rows=rows,
+            tables=collect(rows),
+            oracle_cells=oracle_cells,
+            oracle_rows=oracle_rows,
+        )
+
+    @property
+    def done(self) -> int:
+        """The number of cells that are there, the oracle's with them."""
+        return len(self.cells) + len(self.oracle_cells)
 
     @property
     def complete(self) -> bool:
         """Whether every cell of the grid is there."""
-        return self.header["status"] == "complete" and len(self.cells) >= int(self.header["cells_total"])
+        return self.header["status"] == "complete" and self.done >= int(self.header["cells_total"])
 
     @property
     def settings(self) -> tuple[Setting, ...]:
@@ -110,6 +134,14 @@ class Results:
     def entries(self, kind: str) -> dict[str, Mapping[str, Any]]:
         """The header's entries of a kind, such as "defences", by label."""
         return {entry["label"]: entry for entry in self.header[kind]}
+
+
+def _parted(entries: Iterable[Entry]) -> tuple[tuple[Entry, ...], tuple[Entry, ...]]:
+    """What is a result, and what only the oracle could know."""
+    parts: tuple[list[Entry], list[Entry]] = [], []
+    for entry in entries:
+        parts[entry.control.startswith(ORACLE)].append(entry)
+    return tuple(parts[0]), tuple(parts[1])
 
 
 def _rank(label: str, known: Iterable[str]) -> tuple[int, str]:

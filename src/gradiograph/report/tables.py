@@ -95,7 +95,7 @@ def references(results: Results, setting: Setting, metrics: Sequence[str]) -> li
     for control, name in names.items():
         values = [results.reference(setting, control, metric) for metric in metrics]
         if any(found is not None for found in values):
-            lines.append(Line(name=name, entries=tuple(_shown(found) if found else None for found in values)))
+            lines.append(Line(name=name, entries=tuple(entry_of(found) if found else None for found in values)))
     return lines
 
 
@@ -129,10 +129,11 @@ def _entry(results: Results, key: Key) -> Entry | None:
     values = results.tables.get(key)
     if values is None:
         return None
-    return _shown(values, results.tables.get(key._replace(control=MISMATCHED)))
+    return entry_of(values, results.tables.get(key._replace(control=MISMATCHED)))
 
 
-def _shown(values: Values, control: Values | None = None) -> Entry:
+def entry_of(values: Values, control: Values | None = None) -> Entry:
+    """One metric in text, beside the mean of its control."""
     found = summary(values)
     beside = number(values.metric, float(control.values.mean())) if control else ""
     mean, interval = number(found.metric, found.interval.mean), span(found.metric, found.interval)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from gradiograph.report.ceiling import diagnosis
 from gradiograph.report.findings import JUDGES, Finding, findings
 from gradiograph.report.results import ATTACK, MISMATCHED, STOCK, UNDEFENDED, Results
 from gradiograph.report.statistics import Key, difference
@@ -148,6 +149,8 @@ def _notes(results: Results, found: Finding) -> list[str]:
     key = Key(*found.setting, found.defence, found.attack, ATTACK, "lpips")
     if not found.breached:
         notes += _weaker_signs(results, key)
+    told = diagnosis(results, found.setting, found.defence, found.attack)
+    notes += [f"Ceiling (oracle): {told.value}"] if told else []
     own = results.tables.get(key)
     stock = results.reference(found.setting, STOCK, "lpips")
     compared = difference(own, stock) if own and stock else None

@@ -1,0 +1,122 @@
+"""Maximum a posteriori: the channel's likelihood, and a prior from public films."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import Field
+
+from gradiograph.attacks.eigen import load_prior
+from gradiograph.attacks.likelihoods import LikelihoodName
+from gradiograph.attacks.matching import GradientMatching
+from gradiograph.attacks.optimisers import Adam
+from gradiograph.attacks.parametrisations import Eigen, LowResolution, Parametrisation
+from gradiograph.attacks.replay import ReplayName
+from gradiograph.core.attack import Attack
+from gradiograph.core.registry import register
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from gradiograph.core.attack import Observation
+    from gradiograph.core.task import Task
+    from gradiograph.core.tensors import Reconstruction
+
+
+@register("attack", "map")
+@dataclass(frozen=True, kw_only=True)
+class MaximumAPosteriori(Attack):
+    """The images that are most probable given the update: log p(seen | simulate(x)) + log p(x).
+
+    By default the attacker of Kerckhoffs: the likelihood is the defence's own, with its approximations, so that a
+    candidate is judged by what the channel can have made of its update. With a prior the images are a public mean film
+    plus principal components whose weights are N(0, 1); without one they are a grey low-resolution latent in [0, 1].
+    Labels that the threat model grants are used, others are searched with the images.
+
+    Args:
+        prior: A file that `gradiograph prior train` wrote.
+        prior_weight: Of the prior's log density; 1 is the posterior. A distance in place of the channel's likelihood,
+            and an update without a defence, count as noise of 1 % of the update's root mean square.
+        factor: Without a prior: how much smaller the latent is than the image, along each side.
+        tv: Weight of the total variation, in units of the misfit.
+        likelihood: "channel", or for comparison "l2", "cosine" or "cosine_per_layer".
+        steps: Of Adam, in each search; its learning rate falls to a tenth along half a cosine.
+        learning_rate: Of the first step, in units of the latent: of a component's standard deviation, or of a pixel.
+        replay: "midpoint", with the exact replay as fallback and for the last part of the steps, or "exact".
+        polish: Share of the steps, the last ones, that take the exact replay.
+        restarts: Searches from starts of their own; the one with the smallest objective is returned.
+        layers: Glob patterns of parameter names; only these tensors of the update are matched. Empty is all.
+
+    >>> MaximumAPosteriori().requires
+    ('knows_protocol', 'knows_num_examples', 'knows_defence')
+    """
+
+    prior: Path | None = None
+    prior_weight: Annotated[float, Field(ge=0)] = 1.0
+    factor: Annotated[int, Field(ge=1)] = 4
+    tv: Annotated[float, Field(ge=0)] = 0.0
+    likelihood: LikelihoodName = "channel"
+    steps: Annotated[int, Field(ge=1)] = 300
+    learning_rate: Annotated[float, Field(gt=0)] = 0.05
+    replay: ReplayName = "midpoint"
+    polish: Annotated[float, Field(ge=0, le=1)] = 0.25
+    restarts: Annotated[int, Field(ge=1)] = 1
+    layers: tuple[str, ...] = ()
+
+    @property
+    def requires(self) -> tuple[str, ...]:
+        """The protocol and the number of images; the defence for its likelihood."""
+        return self._search(self._low_resolution()).requires
+
+    def check(self, task: Task) -> None:
+        """The prior fits the task's images, and the layers exist.
+
+        Raises:
+            BadInput: they do not.
+        """
+        self._fitted(task.image_shape).check(task)
+
+    def started_at(self, images: Tensor) -> Attack | None:
+        """One search, begun at the latent that encodes these images; see `Attack.started_at`."""
+        return self._fitted(tuple(images.shape[1:])).started_at(images)
+
+    def __call__(
+        self, observation: Observation, generator: torch.Generator, progress: Callable[[float], None]
+    ) -> Reconstruction:
+        """Search; see `Attack.__call__`.
+
+        Raises:
+            BadInput: the prior cannot be read or is for images of another shape.
+        """
+        observation.threat.require("map", *self.requires)
+        return self._fitted(observation.task.image_shape)(observation, generator, progress)
+
+    def _fitted(self, image_shape: tuple[int, ...]) -> GradientMatching:
+        if self.prior is None:
+            return self._search(self._low_resolution())
+        return self._search(Eigen(prior=load_prior(self.prior, image_shape)), self.prior_weight)
+
+    def _low_resolution(self) -> LowResolution:
+        return LowResolution(factor=self.factor, grey=True, boxed=True)
+
+    def _search(self, parametrisation: Parametrisation, latent_prior: float = 0.0) -> GradientMatching:
+        return GradientMatching(
+            name="map",
+            likelihood=self.likelihood,
+            parametrisation=parametrisation,
+            tv=self.tv,
+            optimiser=Adam(learning_rate=self.learning_rate, schedule="cosine"),
+            steps=self.steps,
+            paper_steps=None,
+            labels="joint",
+            labels_if_granted=True,
+            replay=self.replay,
+            polish=self.polish,
+            latent_prior=latent_prior,
+            restarts=self.restarts,
+            layers=self.layers,
+        )

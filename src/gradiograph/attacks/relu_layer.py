@@ -1,0 +1,141 @@
+"""The first dense layer whose outputs go through ReLU: where it is, what it sees, and the network above it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
+
+from gradiograph.core.errors import BadSetting
+from gradiograph.core.task import copy_buffers
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from gradiograph.core.task import Task
+    from gradiograph.core.tensors import Tensors
+
+_RELUS = (F.relu, F.relu_, torch.relu, torch.relu_, torch.Tensor.relu, torch.Tensor.relu_)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReluLayer:
+    """A dense layer z = W x + b followed by ReLU.
+
+    Attributes:
+        weight: The name of W (m, n).
+        bias: The name of b (m,), None where the layer has none.
+        sees_image: Its inputs are the pixels.
+    """
+
+    weight: str
+    bias: str | None
+    sees_image: bool
+
+
+def first_relu_layer(task: Task) -> ReluLayer:
+    """Find the layer by a pass on a noise image.
+
+    Raises:
+        BadSetting: there is none, or it is not trained.
+    """
+    state = task.state()
+    names = [f"{place}.weight" for place, layer in task.model.named_modules() if isinstance(layer, nn.Linear)]
+    images = torch.rand(2, *task.image_shape, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad(), _Watch({name: state[name] for name in names}) as watch:
+        task.forward(state, images)
+    if watch.found is None:
+        msg = (
+            f"spear needs a dense layer followed by ReLU; task '{task.name}' has none among its "
+            f"{len(names)} dense layers. Choose another attack, such as 'rog'."
+        )
+        raise BadSetting(msg)
+    bias = f"{watch.found.removesuffix('weight')}bias"
+    frozen = [name for name in (watch.found, bias) if name in state and name not in task.trainable]
+    if frozen:
+        msg = (
+            f"spear reads the gradient of '{frozen[0]}', which task '{task.name}' does not train. "
+            "Set trainable = 'full', or choose another attack, such as 'rog'."
+        )
+        raise BadSetting(msg)
+    sees_image = watch.inputs.shape == images.flatten(1).shape and torch.equal(watch.inputs, images.flatten(1))
+    return ReluLayer(weight=watch.found, bias=bias if bias in state else None, sees_image=sees_image)
+
+
+def slopes(task: Task, state: Tensors, weight: str, inputs: Tensor, label: int) -> Tensor:
+    """The slope of the loss at the outputs of the dense layer of this weight, for given inputs.
+
+    The network above the layer must see nothing but the layer's outputs.
+
+    Args:
+        task: The model and loss.
+        state: All parameters and buffers by name.
+        weight: The layer's weight (m, n).
+        inputs: (N, n).
+        label: The class of all of them.
+
+    Returns:
+        (N, m), one row for each input as if it were a batch of its own.
+    """
+    now = {name: tensor.detach() for name, tensor in state.items()} | copy_buffers(task, state)
+    black = inputs.new_zeros(1, *task.image_shape)
+    with torch.enable_grad(), _Replace(now[weight], inputs) as replaced:
+        outputs = task.forward(now, black)
+        loss = task.loss(outputs, torch.full((len(inputs),), label, device=inputs.device)).sum()
+        (found,) = torch.autograd.grad(loss, [replaced.outputs])
+    return found
+
+
+class _Watch(TorchFunctionMode):
+    """Finds the first call of ReLU on the outputs of a dense layer with one of these weights."""
+
+    def __init__(self, weights: Mapping[str, Tensor]) -> None:
+        super().__init__()
+        self._names = {id(weight): name for name, weight in weights.items()}
+        self._calls: list[tuple[Tensor, str, Tensor]] = []
+        self.found: str | None = None
+        self.inputs = torch.empty(0)
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: Any = None,  # noqa: ANN401
+    ) -> Any:  # noqa: ANN401 - torch's interface
+        """Record dense layers on (B, n) inputs, and which one the first ReLU on such outputs belongs to."""
+        if func in _RELUS and self.found is None:
+            for outputs, name, inputs in self._calls:
+                if args[0] is outputs:
+                    self.found, self.inputs = name, inputs
+        result = func(*args, **(kwargs or {}))
+        if func is F.linear and id(args[1]) in self._names and args[0].ndim == 2:
+            self._calls.append((result, self._names[id(args[1])], args[0]))
+        return result
+
+
+class _Replace(TorchFunctionMode):
+    """Gives other inputs to the dense layer of one weight, and keeps its outputs."""
+
+    def __init__(self, weight: Tensor, inputs: Tensor) -> None:
+        super().__init__()
+        self._weight, self._inputs = weight, inputs
+        self.outputs = torch.empty(0)
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: Any = None,  # noqa: ANN401
+    ) -> Any:  # noqa: ANN401 - torch's interface
+        """The layer on the inputs given; all else passes."""
+        if func is not F.linear or args[1] is not self._weight:
+            return func(*args, **(kwargs or {}))
+        self.outputs = F.linear(self._inputs, *args[1:], **(kwargs or {})).requires_grad_()
+        # An in-place ReLU must not touch the tensor whose slope is asked for.
+        return self.outputs.clone()
