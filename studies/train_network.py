@@ -1,7 +1,7 @@
 """Train the network of an audit file on its public films: python studies/train_network.py FILE WEIGHTS [EPOCHS].
 
-The trained checkpoints of the studies: Adam at 1e-4, batches of 32, films in a new order each epoch, no augmentation, on
-the audit's `public` films, so on no victim's patient. Prints the accuracy on the gallery after each epoch.
+The trained checkpoints of the studies: Adam at 1e-4, batches of 32, films in a new order each epoch, no augmentation,
+on the audit's `public` films, so on no victim's patient. Prints the accuracy on the gallery after each epoch.
 """
 
 from __future__ import annotations

@@ -10,11 +10,14 @@ import numpy as np
 import pytest
 import torch
 
+from gradiograph.attacks.eigen import fit_eigen, save_prior
 from gradiograph.audit import load_spec, parse_spec, plan, rescore, run, run_captured
 from gradiograph.audit.client import client_update, observe
 from gradiograph.audit.films import label_sequence, mismatched_batch
-from gradiograph.audit.grid import MISMATCHED, NONE
+from gradiograph.audit.grid import MISMATCHED, NONE, ORACLE, SPECTRUM, TRUTH
 from gradiograph.core.errors import BadInput, BadSetting, DataProblem, LogProblem, MissingKnowledge, WeightsProblem
+from gradiograph.core.random import stream
+from gradiograph.core.registry import build
 from gradiograph.core.tensors import Batch
 from gradiograph.log import Log
 from gradiograph.report import render
@@ -230,6 +233,29 @@ def test_an_attack_does_not_peek_at_what_it_is_not_granted(tmp_path):
         plan(spec_with(tmp_path, "threat.knows_protocol=false"), tmp_path)
 
 
+@pytest.fixture
+def prior():
+    films = torch.rand(8, 1, 16, 16, generator=stream(0, "prior"))
+    return fit_eigen(films.expand(-1, 3, -1, -1), 3)
+
+
+@pytest.mark.parametrize("key", ["attacks", "defended.attacks"])
+@pytest.mark.parametrize("attack", ["map", "unmixing"])
+def test_a_prior_that_knows_a_victim_is_refused(tmp_path, prior, key, attack):
+    victims = plan(spec_with(tmp_path), tmp_path).films.victims
+    spec = spec_with(tmp_path, f"{key}=[{{ use = '{attack}', steps = 2, prior = 'prior.npz' }}]")
+    with pytest.raises(BadInput, match="does not exist"):
+        plan(spec, tmp_path)
+    save_prior(prior, tmp_path / "prior.npz", ["somebody else", victims[1].records[0].patient])
+    with pytest.raises(BadInput, match="1 of the 4 patients that are attacked"):
+        plan(spec, tmp_path)
+    save_prior(prior, tmp_path / "prior.npz")
+    with pytest.raises(BadInput, match="does not say whose films"):
+        plan(spec, tmp_path)
+    save_prior(prior, tmp_path / "prior.npz", ["somebody else"])
+    assert plan(spec, tmp_path).cells
+
+
 def test_the_observation_cannot_reach_the_films(tmp_path):
     made = plan(spec_with(tmp_path), tmp_path)
     victims = made.films.victims[0]
@@ -321,6 +347,27 @@ def test_a_captured_update_is_attacked_and_scored(tmp_path):
     assert by_control[NONE] < by_control[MISMATCHED]
     assert {cell.batch for cell in log.cells() if cell.control != NONE} == {0}
     assert "rog" in render(log)
+
+
+def test_a_captured_update_has_its_ceiling(tmp_path):
+    ceiling = "ceiling={ blends = [0.1], batches = 2, jacobian = 4 }"
+    spec, before, after = captured_files(tmp_path, "attacks=[{ use = 'rog', steps = 2 }]", "defended={}", ceiling)
+    log = run_captured(spec, tmp_path, tmp_path / "run", before, after)
+    oracle = {(cell.control, cell.batch) for cell in log.cells() if cell.control.startswith(ORACLE)}
+    assert oracle == {("ceiling_10", 0), (TRUTH, 0), (SPECTRUM, 0)}
+    assert len(log.cells()) == log.header["cells_total"]
+
+
+def test_a_prior_that_knows_a_film_of_the_captured_update_is_refused(tmp_path, prior):
+    spec, before, after = captured_files(tmp_path)
+    spec = spec.model_copy(update={"attacks": [{"use": "map", "steps": 2, "prior": "prior.npz"}]})
+    originals = build("data", {**spec.captured.originals, "path": str(tmp_path / "originals")})
+    save_prior(prior, tmp_path / "prior.npz", ["somebody else", originals.records[0].patient])
+    with pytest.raises(BadInput, match="1 of the 2 patients that are attacked"):
+        run_captured(spec, tmp_path, tmp_path / "run", before, after)
+    assert not (tmp_path / "run").exists()
+    save_prior(prior, tmp_path / "prior.npz", ["somebody else"])
+    assert run_captured(spec, tmp_path, tmp_path / "run", before, after).header["status"] == "complete"
 
 
 def test_a_captured_update_that_does_not_fit_is_refused(tmp_path):

@@ -70,10 +70,18 @@ def test_readme_names_every_component():
         assert not missing, f"{kind}: {missing}"
 
 
+def verbs_of(group):
+    return {command.name or command.callback.__name__ for command in group.registered_commands}
+
+
 def test_readme_verbs_exist():
     verbs = set(re.findall(r"^    gradiograph (\w+)", README, flags=re.MULTILINE)) | {"demo", "init", "show"}
-    known = {command.name or command.callback.__name__ for command in app.registered_commands}
-    assert verbs <= known
+    groups = {group.name: group.typer_instance for group in app.registered_groups}
+    assert verbs <= verbs_of(app) | set(groups)
+    for name, group in groups.items():
+        pairs = set(re.findall(rf"^    gradiograph {name} (\w+)", README, flags=re.MULTILINE))
+        assert pairs, f"gradiograph {name}"
+        assert pairs <= verbs_of(group)
 
 
 def test_make_targets_of_the_pages_exist():

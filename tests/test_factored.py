@@ -54,6 +54,19 @@ def test_a_wide_dense_layer_is_kept_as_factors_and_a_tied_one_is_not():
     assert factorable(tied.model, tied.state(), batch.images, 2) == ()
 
 
+def test_factors_are_found_where_no_gradient_is_kept():
+    task, batch = make_task(), make_batch()
+    with torch.no_grad():
+        kept = FedAvg(local_steps=2, learning_rate=0.1).local_update(
+            task, task.state(), batch, None, differentiable=True
+        )
+    assert isinstance(factors(kept.tensors, "3.weight"), OuterSum)
+    assert not any(kept.tensors[name].requires_grad for name in kept.tensors)
+    plain = FedAvg(local_steps=2, learning_rate=0.1).local_update(task, task.state(), batch, None)
+    for name, tensor in plain.tensors.items():
+        torch.testing.assert_close(kept.tensors[name], tensor, rtol=1e-4, atol=1e-7)
+
+
 def test_the_gradient_and_its_factors_agree():
     task, batch = make_task(), make_batch()
     plain = mean_gradient(task, task.state(), batch)

@@ -1,5 +1,6 @@
 """Attacks: observation to reconstruction, each a choice of likelihood, parametrisation, prior and optimiser."""
 
+from gradiograph.attacks.analytic import Analytic
 from gradiograph.attacks.dlg import dlg
 from gradiograph.attacks.gradient_matching import gradient_matching
 from gradiograph.attacks.idlg import idlg
@@ -9,12 +10,19 @@ from gradiograph.attacks.latent_matching import latent_matching
 from gradiograph.attacks.map import MaximumAPosteriori
 from gradiograph.attacks.mask_differencing import MaskDifferencing
 from gradiograph.attacks.matching import GradientMatching
+from gradiograph.attacks.r_gap import RGap
 from gradiograph.attacks.rog import rog
+from gradiograph.attacks.spear import Spear
+from gradiograph.attacks.unmixing import Unmixing
 
 __all__ = [
+    "Analytic",
     "GradientMatching",
     "MaskDifferencing",
     "MaximumAPosteriori",
+    "RGap",
+    "Spear",
+    "Unmixing",
     "dlg",
     "gradient_matching",
     "idlg",

@@ -69,11 +69,11 @@ def disaggregate(factors: Factors, candidates: Tensor, *, exchange: bool) -> Dis
     known = len(chosen)
     pool = torch.cat([candidates, _complement(candidates[chosen])])
     chosen += range(len(candidates), len(pool))
-    active = (pool @ factors.left.T).abs() > LOOSE * ZERO * factors.noise
-    match, scaled = _switches(factors, pool[chosen][None], active[chosen][None])
+    level = (pool @ factors.left.T).abs() / factors.noise
+    match, scaled = _switches(factors, pool[chosen][None], level[chosen][None])
     while exchange and known == len(chosen) and float(match.mean()) < 1 - BETTER:
-        tried = _exchange(factors, pool, active, chosen)
-        other, scaled_other = _switches(factors, pool[tried][None], active[tried][None])
+        tried = _exchange(factors, pool, level, chosen)
+        other, scaled_other = _switches(factors, pool[tried][None], level[tried][None])
         if float(other.mean()) < float(match.mean()) + BETTER:
             break
         chosen, match, scaled = tried, other, scaled_other
@@ -90,36 +90,44 @@ def _complement(vectors: Tensor) -> Tensor:
     return basis.T[len(vectors) :]
 
 
-def _exchange(factors: Factors, pool: Tensor, active: Tensor, chosen: list[int]) -> list[int]:
+def _exchange(factors: Factors, pool: Tensor, level: Tensor, chosen: list[int]) -> list[int]:
     """The choice with the best match among those that differ from this one in one direction."""
     some = slice(None, None, 1 + len(factors.left) // UNITS)
-    part, on = replace(factors, lifted=factors.lifted[:, some], offset=factors.offset[some]), active[:, some]
+    part, heights = replace(factors, lifted=factors.lifted[:, some], offset=factors.offset[some]), level[:, some]
     best, found = -1.0, chosen
     others = [place for place in range(len(pool)) if place not in chosen]
     for place in range(len(chosen) if others else 0):
         tried = torch.tensor(chosen).repeat(len(others), 1)
         tried[:, place] = torch.tensor(others)
-        match = _switches(part, pool[tried], on[tried])[0].mean(dim=1)
+        match = _switches(part, pool[tried], heights[tried])[0].mean(dim=1)
         if float(match.max()) > best:
             best, found = float(match.max()), tried[int(match.argmax())].tolist()
     return found
 
 
-def _switches(factors: Factors, directions: Tensor, active: Tensor) -> tuple[Tensor, Tensor]:
-    """How well N choices of directions (N, B, B) agree with ReLU, whose units are active (N, B, m) for them.
+def _switches(factors: Factors, directions: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:
+    """How well N choices of directions (N, B, B) agree with ReLU, given |L q| over the noise (N, B, m) for each.
+
+    A unit is off below `ZERO` and on above `LOOSE` times that; what lies between is not counted.
 
     Returns:
         The match (N, B), and Q^-1 (N, B, B), scaled so that the inputs are Q^-1 R; match 0 where Q is singular.
     """
+    active, clear = level > ZERO, (level <= ZERO) | (level > LOOSE * ZERO)
     inverse, info = torch.linalg.inv_ex(directions.transpose(1, 2))
     if factors.weights is not None:
         # Q diag(s) 1 = weights
         inverse = inverse / (inverse @ factors.weights)[:, :, None]
     drive = inverse @ factors.lifted
-    match = ((drive + factors.offset > 0) == active).double().mean(dim=2)
+    match = _share((drive + factors.offset > 0) == active, clear)
     if factors.weights is None:
-        opposite = ((drive < 0) == active).double().mean(dim=2)
+        opposite = _share((drive < 0) == active, clear)
         inverse = torch.where(opposite > match, -1.0, 1.0)[:, :, None] * inverse
         match = torch.maximum(match, opposite)
     valid = (info == 0)[:, None] & inverse.isfinite().all(dim=2)
     return torch.where(valid, match, 0.0), inverse
+
+
+def _share(agrees: Tensor, counted: Tensor) -> Tensor:
+    """The share of the counted units that agree: (N, B, m) -> (N, B)."""
+    return (agrees & counted).sum(dim=2) / counted.sum(dim=2).clamp_min(1).double()

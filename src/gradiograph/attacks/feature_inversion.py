@@ -92,45 +92,59 @@ class FeatureInversion:
         Returns:
             Images (B, C, H, W) in [0, 1], and the objective after each step.
         """
-        channels, *sides = image_shape
-        small = [[ceil(side / factor) for side in sides] for factor in PYRAMID]
-        levels = [torch.zeros(len(start), 1, *size).to(start).requires_grad_() for size in small]
-        groups: list[dict[str, Any]] = [{"params": levels, "lr": self.learning_rate}]
-        latent = None
-        if self.prior is not None:
-            latent = torch.zeros(len(start), len(self.prior.std)).to(start).requires_grad_()
-            groups.append({"params": [latent], "lr": LATENT_RATE * self.learning_rate})
+        film = _Film(start, image_shape, self.prior)
 
-        def images() -> tuple[Tensor, Tensor]:
-            rise = torch.stack([F.interpolate(level, size=sides, mode="bilinear") for level in levels]).sum(dim=0)
-            base = start if latent is None or self.prior is None else self.prior.images(latent)
-            return (base + rise).expand(-1, channels, *sides), rise
-
-        def objective(now: Tensor, rise: Tensor) -> Tensor:
+        def objective() -> Tensor:
+            now = film.images()
             found, outputs = features(now)
             target = wanted(outputs.detach())
-            error = found - target
-            size = target.square().sum(dim=1)
+            error, size = found - target, target.square().sum(dim=1)
+            rough = self.tv * total_variation(now) if self.tv else now.new_zeros(())
             if precision is None:
-                return (error.square().sum(dim=1) / size).mean() + self.tv * total_variation(now)
+                return (error.square().sum(dim=1) / size).mean() + rough
             total = (precision.diagonal() * size).sum()
-            value = ((error @ error.T) * precision).sum() / total + self.tv * total_variation(now)
-            if latent is None or self.prior is None:
-                return value
-            density = latent.square().sum() + (rise / max(self.prior.residual, SMALLEST_RESIDUAL)).square().sum()
-            return value + density / total
+            return (((error @ error.T) * precision).sum() + film.surprise()) / total + rough
 
+        groups: list[dict[str, Any]] = [{"params": film.levels, "lr": self.learning_rate}]
+        if film.latent is not None:
+            groups.append({"params": [film.latent], "lr": LATENT_RATE * self.learning_rate})
         adam = torch.optim.Adam(groups, betas=(0.9, self.memory))
         rates = [group["lr"] for group in adam.param_groups]
-        variables = [*levels, *([] if latent is None else [latent])]
+        variables = [variable for group in groups for variable in group["params"]]
         values: list[float] = []
         for step in range(self.steps):
             for group, rate in zip(adam.param_groups, rates, strict=True):
                 group["lr"] = rate * (FLOOR + (1 - FLOOR) * 0.5 * (1 + cos(pi * step / self.steps)))
-            value = objective(*images())
+            value = objective()
             for variable, gradient in zip(variables, torch.autograd.grad(value, variables), strict=True):
                 variable.grad = gradient
             adam.step()
             values.append(float(value.detach()))
             progress((step + 1) / self.steps)
-        return images()[0].detach().clamp(0, 1).contiguous(), values
+        return film.images().detach().clamp(0, 1).contiguous(), values
+
+
+class _Film:
+    """Grey images as principal components, where there is a prior, plus a pyramid."""
+
+    def __init__(self, start: Tensor, image_shape: tuple[int, ...], prior: EigenPrior | None) -> None:
+        self.channels, *self.sides = image_shape
+        self.start, self.prior = start, prior
+        small = [[ceil(side / factor) for side in self.sides] for factor in PYRAMID]
+        self.levels = [torch.zeros(len(start), 1, *size).to(start).requires_grad_() for size in small]
+        self.latent = None if prior is None else torch.zeros(len(start), len(prior.std)).to(start).requires_grad_()
+
+    def images(self) -> Tensor:
+        base = self.start if self.prior is None or self.latent is None else self.prior.images(self.latent)
+        return (base + self._rise()).expand(-1, self.channels, *self.sides)
+
+    def surprise(self) -> Tensor:
+        """Minus twice the prior's log density, up to a constant; zero without a prior."""
+        if self.prior is None or self.latent is None:
+            return self.start.new_zeros(())
+        residual = max(self.prior.residual, SMALLEST_RESIDUAL)
+        return self.latent.square().sum() + (self._rise() / residual).square().sum()
+
+    def _rise(self) -> Tensor:
+        levels = [F.interpolate(level, size=self.sides, mode="bilinear") for level in self.levels]
+        return torch.stack(levels).sum(dim=0)

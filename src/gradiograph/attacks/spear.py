@@ -30,9 +30,8 @@ if TYPE_CHECKING:
 
 GAP = 10.0
 """A singular value belongs to the films if it is this many times the first one beyond the batch."""
-SURE, SURE_ON_THE_WAY = 0.99, 0.95
-"""A film is found if ReLU has this share of the layer's units on and off as its column of the gradient says: after one
-step, and after several, between which units switch."""
+SURE = 0.975
+"""A film is found if its input switches this share of the layer's units as its column of the gradient says."""
 FLOAT = 1e-8
 """The smallest singular value that is resolved, as a share of the largest."""
 DECADES = 1.0
@@ -107,8 +106,7 @@ class Spear(Attack):
         solving = 1.0 if layer.sees_image else 0.5
         factors = _factors(layer, state, gradient, count)
         several = update.kind == "delta" and (observation.local_steps or 1) > 1
-        sure = SURE_ON_THE_WAY if several else SURE
-        found = self._solve(factors, sure, generator, lambda share: progress(solving * share))
+        found = self._solve(factors, generator, lambda share: progress(solving * share))
         inputs, targets = _lengths(task, layer, state, found, count)
         missing = count - len(inputs)
         if missing:
@@ -127,9 +125,7 @@ class Spear(Attack):
             flags=("partial",) * bool(missing) + ("approximate",) * (several and not (layer.sees_image and layer.bias)),
         )
 
-    def _solve(
-        self, factors: Factors, sure: float, generator: torch.Generator, progress: Callable[[float], None]
-    ) -> Disaggregation:
+    def _solve(self, factors: Factors, generator: torch.Generator, progress: Callable[[float], None]) -> Disaggregation:
         """Sample until every film is found or the samples are spent; those found."""
         width = factors.left.shape[1]
         best = disaggregate(factors, factors.left.new_zeros(0, width), exchange=False)
@@ -145,9 +141,9 @@ class Spear(Attack):
             found = disaggregate(factors, candidates, exchange=stalled)
             if float(found.match.sum()) > float(best.match.sum()):
                 best = found
-            if bool((best.match >= sure).all()):
+            if bool((best.match >= SURE).all()):
                 break
-        kept = best.match >= sure
+        kept = best.match >= SURE
         return Disaggregation(inputs=best.inputs[kept], slopes=best.slopes[kept], match=best.match[kept])
 
     def _invert(

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 PREVIEW = 0.5
 """Steps of the searches between two fits of the masks, as a share of all."""
+SURE = 1e-4
+"""Smallest variance of the belief around the images found, as a share of the update's mean square."""
 
 
 @register("attack", "unmixing")
@@ -84,36 +86,34 @@ class Unmixing(Attack):
         task, count = observation.task, observation.num_examples
         layer = SeenLayer.of(observation, first_dense_layer(task), generator)
         gradient, scale = layer.gradient[layer.weight], layer.two_class_scale()
-        hidden = self.completions > 0 and hides(observation, layer.weight, count)
+        noisy = row_space(gradient, count).share >= CLEAN
+        hidden = noisy and self.completions > 0 and hides(observation, layer.weight, count)
         if hidden:
             gradient = layer.as_gradient(completed(observation, layer.weight, count, scale, self.completions))
-        flags = ["approximate"] if (observation.local_steps or 1) > 1 else []
         start = 0.5 + 0.01 * torch.randn(count, 1, *task.image_shape[1:], generator=generator)
         search = FeatureInversion(
             steps=self.steps, learning_rate=self.learning_rate, tv=self.tv, prior=self._load(task)
         )
+        flags = ["approximate"] if (observation.local_steps or 1) > 1 else []
         mixture = unmix(gradient, count, scale, generator)
+        targets: Tensor | None = None
+        values: list[float] = []
         if mixture is None:
-            mean = start if search.prior is None else search.prior.images(torch.zeros(count, len(search.prior.std)))
+            prior = search.prior
+            mean = start if prior is None else prior.images(torch.zeros(count, len(prior.std)))
+            images = mean.expand(-1, task.image_shape[0], -1, -1)
             flags.append("partial")
-            images, targets, values = mean.expand(-1, task.image_shape[0], -1, -1), None, []
         else:
-            noisy = hidden or row_space(gradient, count).share >= CLEAN
             refits = self.refits if noisy and scale is not None and count <= ALL_MASKS else 0
             total = 1 + PREVIEW * refits
             quick = replace(search, steps=max(1, round(PREVIEW * self.steps)))
             for refit in range(refits):
-                part = _part(progress, refit * PREVIEW, PREVIEW, total)
-                images, _, _ = _search(layer, mixture, quick, start, noisy, part)
-                inputs = layer_inputs(task, layer.state, layer.weight)(images)[0].detach()
-                features, steady = inputs / inputs.mean(dim=1, keepdim=True), layer.steady_units(inputs)
-                mixture = fit_masks(gradient, scale, features, steady, sweeps=1)
-                if hidden:
-                    gradient = _filled_in(observation, layer, mixture, features)
-                    mixture = fit_masks(gradient, scale, features, steady, sweeps=1)
-            images, targets, values = _search(
-                layer, mixture, search, start, noisy, _part(progress, total - 1, 1.0, total)
-            )
+                images, _, _ = _search(
+                    layer, mixture, quick, start, _part(progress, refit * PREVIEW, PREVIEW, total), noisy=noisy
+                )
+                mixture = _refitted(observation, layer, mixture, gradient, images, hidden=hidden)
+            last = _part(progress, total - 1, 1.0, total)
+            images, targets, values = _search(layer, mixture, search, start, last, noisy=noisy)
         return Reconstruction(
             images=images.float().cpu().clamp(0, 1).contiguous(),
             targets=targets,
@@ -126,13 +126,32 @@ class Unmixing(Attack):
         return None if self.prior is None else load_prior(self.prior, task.image_shape)
 
 
-def _filled_in(observation: Observation, layer: SeenLayer, mixture: Mixture, features: Tensor) -> Tensor:
-    """The gradient expected from what was seen, around the mixture with the features of the images found."""
-    mean = mixture.mixing @ features
-    update = layer.as_update(mean)
-    spread = (mixture.mixing @ (mixture.features - features)).square().mean(dim=1, keepdim=True)
-    spread = layer.as_update(spread.sqrt()).square().clamp_min(1e-4 * float(update.square().mean()))
-    return layer.as_gradient(expected_update(observation, layer.weight, update, spread))
+def _refitted(
+    observation: Observation,
+    layer: SeenLayer,
+    mixture: Mixture,
+    gradient: Tensor,
+    images: Tensor,
+    *,
+    hidden: bool,
+) -> Mixture:
+    """The masks and features again, with the features of the images found to begin with.
+
+    What the channel hid is expected again as well, around the mixture with these features.
+    """
+    scale = layer.two_class_scale()
+    if scale is None:
+        return mixture
+    inputs = layer_inputs(layer.task, layer.state, layer.weight)(images)[0].detach()
+    features, steady = inputs / inputs.mean(dim=1, keepdim=True), layer.steady_units(inputs)
+    mixture = fit_masks(gradient, scale, features, steady, sweeps=1)
+    if not hidden:
+        return mixture
+    mean = layer.as_update(mixture.mixing @ features)
+    off = layer.as_update(mixture.mixing @ (mixture.features - features)).square().mean(dim=1, keepdim=True)
+    spread = off.clamp_min(SURE * float(mean.square().mean()))
+    filled = layer.as_gradient(expected_update(observation, layer.weight, mean, spread))
+    return fit_masks(filled, scale, features, steady, sweeps=1)
 
 
 def _search(
@@ -140,8 +159,9 @@ def _search(
     mixture: Mixture,
     search: FeatureInversion,
     start: Tensor,
-    noisy: bool,
     progress: Callable[[float], None],
+    *,
+    noisy: bool,
 ) -> tuple[Tensor, Tensor, list[float]]:
     """The images (B, C, *spatial) whose features are the mixture's, their labels (B,), and the search's objective."""
     count = len(start)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from gradiograph.audit.catalogue import prepare
 from gradiograph.audit.client import CapturedRound
 from gradiograph.audit.films import AuditFilms, Selection, require_same_form
-from gradiograph.audit.grid import NONE, cells
-from gradiograph.audit.plan import Plan, plan
+from gradiograph.audit.grid import NONE
+from gradiograph.audit.plan import Plan, plan, require_strangers
 from gradiograph.audit.run import Progress, record, run_serially, silent
 from gradiograph.core import registry
 from gradiograph.core.errors import BadSetting, DataProblem
@@ -72,7 +72,7 @@ def _require_captured(spec: Spec) -> Captured:
             msg = f"run --update attacks one update; the audit has {len(entries)} entries in {key}. Keep one."
             raise BadSetting(msg)
     if spec.victims.rounds > 1:
-        msg = f"run --update attacks one round; victims.rounds = {spec.victims.rounds}. Set it to 1."
+        msg = f"run --update attacks one round; victims.rounds is {spec.victims.rounds}. Make it 1."
         raise BadSetting(msg)
     if spec.protocol[0].get("use") == "fedsgd":
         msg = "Two state dicts differ by a delta; protocol 'fedsgd' sends a gradient. Use 'fedavg', local_steps = 1."
@@ -87,6 +87,7 @@ def _films(made: Plan, captured: Captured, folder: Path) -> AuditFilms:
         held = len(originals.records)
         msg = f"captured.originals holds {held} films, captured.num_examples is {captured.num_examples}. Mend either."
         raise DataProblem(msg)
+    require_strangers(made.spec, folder, originals.records)
     victims = Selection(dataset=originals, records=originals.records)
     public = made.films.public
     rng = numpy_stream(made.spec.victims.seed, "captured")
@@ -99,7 +100,7 @@ def _films(made: Plan, captured: Captured, folder: Path) -> AuditFilms:
 
 def _scored_cells(made: Plan) -> tuple[GridCell, ...]:
     """Only what is scored against the captured films, and the attack on the stand-in that its control reads."""
-    return tuple(c for c in cells(made.spec) if c.batch == 0 or c.control == NONE)
+    return tuple(c for c in made.cells if c.batch == 0 or c.control == NONE)
 
 
 def _fitted(task: Task, path: Path) -> dict[str, Tensor]:

@@ -19,7 +19,6 @@ from gradiograph.attacks.optimisers import Adam
 from gradiograph.audit.grid import TRUTH, GridCell, ceiling_control
 from gradiograph.audit.plan import Plan, build_attack
 from gradiograph.audit.spectrum import Spectrum, low_frequencies, spectrum
-from gradiograph.core.factored import FactoredTensors, OuterSum, factors
 from gradiograph.core.random import stream
 from gradiograph.core.scoring import Score
 from gradiograph.core.tensors import Batch, Belief, Reconstruction
@@ -138,18 +137,6 @@ def sight(made: Plan, cell: GridCell) -> Callable[[Tensor], Belief]:
 
 
 def _see(task: Task, state: Tensors, protocol: Protocol, defence: Chain, labels: Tensor, films: Tensor) -> Belief:
-    clean = protocol.local_update(task, state, Batch(films, labels), None, differentiable=True).tensors
     with torch.no_grad():
-        return defence.expect(Belief(_detached(clean)))
-
-
-def _detached(tensors: Tensors) -> Tensors:
-    """The same values without their graph; factors stay factors."""
-    found: dict[str, Tensor | OuterSum] = {}
-    for name in tensors:
-        value = factors(tensors, name)
-        if isinstance(value, OuterSum):
-            found[name] = OuterSum(value.left.detach(), value.right.detach())
-        else:
-            found[name] = value.detach()
-    return FactoredTensors(found)
+        clean = protocol.local_update(task, state, Batch(films, labels), None, differentiable=True).tensors
+        return defence.expect(Belief(clean))

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from gradiograph.attacks.eigen import require_disjoint
 from gradiograph.audit.catalogue import label, prepare, stack_label
 from gradiograph.audit.films import AuditFilms, open_films
 from gradiograph.audit.grid import GridCell, ceiling_cells, cells
@@ -15,13 +17,13 @@ from gradiograph.core.defence import Chain
 from gradiograph.core.errors import BadSetting
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from pathlib import Path
+    from collections.abc import Iterable, Mapping, Sequence
 
     from gradiograph.audit.client import CapturedRound
-    from gradiograph.audit.spec import Spec
+    from gradiograph.audit.spec import Films, Spec
     from gradiograph.core.attack import Attack
     from gradiograph.core.protocol import Protocol
+    from gradiograph.core.records import Record
     from gradiograph.core.task import Task
 
 
@@ -71,12 +73,13 @@ def plan(spec: Spec, folder: Path) -> Plan:
     prepared = spec.model_copy(
         update={
             "data": prepare("data", spec.data, folder),
-            "public": _located(spec.public, folder),
-            "gallery": spec.gallery and _located(spec.gallery, folder),
+            "public": located(spec.public, folder),
+            "gallery": spec.gallery and located(spec.gallery, folder),
             "networks": {name: folder / path for name, path in spec.networks.items()},
         }
     )
     films = open_films(prepared)
+    require_strangers(spec, folder, (record for batch in films.victims for record in batch.records))
     attacks = {label(config): build_attack(builder, config) for config in _attack_configs(spec)}
     shape = films.dataset.image_shape
     grid = (*cells(spec), *ceiling_cells(spec, _searches(attacks, shape)))
@@ -97,11 +100,25 @@ def build_attack(builder: Builder, config: Mapping[str, Any]) -> Attack:
     return attack
 
 
-def _located(films: Any, folder: Path) -> Any:  # noqa: ANN401 - Films in, Films out
+def located(films: Films, folder: Path) -> Films:
+    """The same films; a source of their own with its settings checked and its paths absolute."""
     if films.source is None:
         return films
     own = {"split": films.split, "limit": films.limit}
-    return type(films).model_validate({**own, **prepare("data", films.source, folder)})
+    return films.model_validate({**own, **prepare("data", films.source, folder)})
+
+
+def require_strangers(spec: Spec, folder: Path, victims: Iterable[Record]) -> None:
+    """Refuse an attack whose prior was fitted to films of a patient that it attacks.
+
+    Raises:
+        BadInput: it was, or the prior does not say to whose films.
+    """
+    patients = {record.patient for record in victims}
+    for config in _attack_configs(spec):
+        _, settings = registry.check("attack", config)
+        if isinstance(settings.get("prior"), Path):
+            require_disjoint(folder / settings["prior"], patients)
 
 
 def _component_configs(spec: Spec) -> list[tuple[str, Sequence[Mapping[str, Any]]]]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
 from gradiograph.attacks.eigen import fit_eigen, save_prior, variance_explained
 from gradiograph.audit.catalogue import prepare
 from gradiograph.audit.films import AuditFilms, open_films
+from gradiograph.audit.plan import located
 from gradiograph.core.errors import BadSetting, DataProblem
 from gradiograph.core.seeds import numpy_stream
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from gradiograph.audit.spec import Films, Spec
+    from gradiograph.audit.spec import Spec
 
 FEW_PATIENTS = 4
 """Below so many patients per component, a component could be one patient."""
@@ -95,10 +96,12 @@ def open_public_films(spec: Spec, folder: Path) -> AuditFilms:
     Raises:
         BadInput: they cannot be opened, or a public patient is a victim or in the gallery.
     """
-    located = {"data": prepare("data", spec.data, folder), "public": _locate(spec.public, folder)}
-    if spec.gallery is not None:
-        located["gallery"] = _locate(spec.gallery, folder)
-    films = open_films(spec.model_copy(update=located))
+    sources = {
+        "data": prepare("data", spec.data, folder),
+        "public": located(spec.public, folder),
+        "gallery": spec.gallery and located(spec.gallery, folder),
+    }
+    films = open_films(spec.model_copy(update=sources))
     public = {record.patient for record in films.public.records}
     for role, selections in (("victims", films.victims), ("gallery", (films.gallery,))):
         shared = public & {record.patient for selection in selections for record in selection.records}
@@ -110,13 +113,6 @@ def open_public_films(spec: Spec, folder: Path) -> AuditFilms:
             )
             raise DataProblem(msg)
     return films
-
-
-def _locate(films: Films, folder: Path) -> Films:
-    if films.source is None:
-        return films
-    located: dict[str, Any] = prepare("data", films.source, folder)
-    return films.model_copy(update=located)
 
 
 def _held_out(patients: list[str], seed: int) -> Tensor:

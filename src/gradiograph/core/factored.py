@@ -177,11 +177,12 @@ def _used_once(model: nn.Module, state: Tensors, images: Tensor) -> Iterator[str
     names = [f"{place}.weight" for place, layer in model.named_modules() if isinstance(layer, nn.Linear)]
     weights = {name: state[name].detach().requires_grad_() for name in names if name in state}
     copies = {name: tensor.detach().clone() for name, tensor in state.items() if name not in weights}
-    with torch.enable_grad(), DenseCalls(weights, {}) as calls:
-        outputs = torch.func.functional_call(model, {**copies, **weights}, (images.detach(),))
-    if not outputs.requires_grad:
-        return
-    elsewhere = torch.autograd.grad(outputs.sum(), list(weights.values()), allow_unused=True)
+    with torch.enable_grad():
+        with DenseCalls(weights, {}) as calls:
+            outputs = torch.func.functional_call(model, {**copies, **weights}, (images.detach(),))
+        if not outputs.requires_grad:
+            return
+        elsewhere = torch.autograd.grad(outputs.sum(), list(weights.values()), allow_unused=True)
     for (name, _), gradient in zip(weights.items(), elsewhere, strict=True):
         if gradient is None and len(calls.outputs[name]) == 1 and calls.inputs[name][0].ndim == 2:
             yield name

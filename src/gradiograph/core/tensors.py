@@ -64,7 +64,10 @@ class Reconstruction:
         targets: Class probabilities (B, K) or int64 (B,) that the attack inferred or was given; None if it has none.
         objective: The objective after each step, smaller is better.
         seconds: Wall time.
-        flags: "truncated": fewer steps than the paper's; "approximate": the replay differs from the protocol.
+        flags: "truncated": fewer steps than the paper's; "approximate": the replay differs from the protocol;
+            "partial": some image was not found, and something general stands in its place; "ambiguous": several
+            reconstructions explain the update about equally well; "rank deficient": the update does not determine
+            the image.
     """
 
     images: Tensor
