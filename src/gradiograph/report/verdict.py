@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 _FLAGS = {
     "truncated": "It ran fewer steps than its paper: a weaker attack than it could be.",
     "approximate": "Its replay of the training is approximate: an attacker who replays it exactly may do better.",
+    "partial": "It did not find every film of the batch; for the others it shows what the batch or the public has in "
+    "common.",
+    "ambiguous": "Several films explain the update about equally well; it shows the best.",
+    "rank deficient": "The update does not determine every layer's input; it shows the smallest solution.",
 }
 
 
