@@ -133,6 +133,14 @@ def test_masks_are_found_under_noise_where_the_cone_is_poor():
     assert found.noise == pytest.approx(size, rel=0.02)
 
 
+def test_a_gradient_whose_rows_are_mostly_hidden_is_still_unmixed():
+    features, scale, _, gradient, _ = two_class_gradient(0.1)
+    gradient[scale.abs() > 0.9 * scale.abs().median()] = 0.0
+    found = fit_masks(gradient, scale, features)
+    assert found.features.isfinite().all()
+    assert found.mixing.isfinite().all()
+
+
 def test_units_that_switched_do_not_disturb_the_fit():
     features, scale, masks, gradient, _ = two_class_gradient(0.1)
     start = features + 0.2 * features.mean() * noise_like(features, "start")

@@ -49,7 +49,7 @@ def first_dense_layer(task: Task) -> str:
         if [inputs.ndim for inputs in calls.inputs[name]] == [2]:
             return name
     msg = (
-        f"attack 'analytic' needs a trained dense layer that is called once, on one vector for each image; task "
+        f"The attack needs a trained dense layer that is called once, on one vector for each image; task "
         f"'{task.name}' has {len(dense)} dense layers, of which {len(weights)} train and none is called so. "
         "Choose another attack, such as 'rog'."
     )

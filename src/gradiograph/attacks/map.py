@@ -69,8 +69,8 @@ class MaximumAPosteriori(Attack):
 
     @property
     def requires(self) -> tuple[str, ...]:
-        """The protocol and the number of images; the defence for its likelihood."""
-        return self._search(self._low_resolution()).requires
+        """The protocol and the number of images; the defence for its likelihood; public data for the prior."""
+        return (*self._search(self._low_resolution()).requires, *(["public_data"] if self.prior else []))
 
     def check(self, task: Task) -> None:
         """The prior fits the task's images, and the layers exist.

@@ -21,6 +21,8 @@ TRIES = 5
 """Tolerances that are tried from the smallest at which the cone is not empty."""
 CLEAN = 0.05
 """Noise of the faintest direction, as a share of its length, up to which the cone alone is trusted."""
+INDEPENDENT = 1e3
+"""Largest condition number of features that belong to different films."""
 ALL_MASKS = 8
 """Largest batch for which every combination of firing images is tried for each unit."""
 SWEEPS = 40
@@ -145,9 +147,13 @@ def _cones(basis: Tensor, generator: torch.Generator) -> Iterator[Tensor]:
 
 
 def _free(gradient: Tensor, space: RowSpace, cones: list[Tensor]) -> Mixture:
-    """The sharpened cone with the most zeros: sums and differences of films have fewer than films."""
+    """The sharpened cone with the most zeros: sums and differences of films have fewer than films.
+
+    Sharpening may draw two rays to one film; such cones are left out.
+    """
     sharp = [sharpen(rays, space.basis, (bound, 0.03, 0.01, 0.01)) for rays in cones for bound in (0.03, 0.1)]
-    rays = max(sharp, key=lambda each: int(((each @ space.basis).abs() < 0.01).sum()))
+    independent = [each for each in sharp if float(torch.linalg.cond(each @ space.basis)) < INDEPENDENT] or cones
+    rays = max(independent, key=lambda each: int(((each @ space.basis).abs() < 0.01).sum()))
     mixing = torch.linalg.solve(rays, space.left, left=False)
     return Mixture(mixing.to(gradient), (rays @ space.basis).to(gradient), space.noise)
 
@@ -162,5 +168,5 @@ def _levels(gradient: Tensor, scale: Tensor, features: Tensor) -> Tensor:
         steady = ratio[scale.abs() > scale.abs().median()]
         tried = steady[steady.abs() > 0.1 * steady.abs().quantile(0.95)]
         off = torch.minimum(ratio.square(), (ratio - tried[:, None]).square())
-        levels.append(tried[(weight * off).sum(dim=1).argmin()])
+        levels.append(tried[(weight * off).sum(dim=1).argmin()] if len(tried) else ratio.new_zeros(()))
     return torch.stack(levels)
