@@ -26,6 +26,8 @@ INDEPENDENT = 1e3
 ALL_MASKS = 8
 """Largest batch for which every combination of firing images is tried for each unit."""
 SWEEPS = 40
+SMALLEST = 1e-20
+"""Keeps the normal equations regular where no unit fires at all."""
 
 
 @dataclass(frozen=True)
@@ -126,7 +128,7 @@ def fit_masks(
         chosen = now
         fires = scale[:, None] * masks[chosen]
         normal = (fires * trusted[:, None]).T @ fires
-        normal = normal + 1e-6 * (normal.trace() + torch.finfo(normal.dtype).tiny) * torch.eye(len(normal)).to(normal)
+        normal = normal + (1e-6 * normal.trace() + SMALLEST) * torch.eye(len(normal)).to(normal)
         summands = torch.linalg.solve(normal, (fires * trusted[:, None]).T @ gradient)
     lengths = summands.mean(dim=1)
     lengths = torch.where(lengths == 0, 1.0, lengths)
