@@ -48,7 +48,7 @@ class _DenseOutputs(TorchFunctionMode):
     ) -> Any:  # noqa: ANN401 - torch's interface
         """Put the outputs in the place of the layer's; all else passes."""
         if func is F.linear and len(args) > 1 and args[1] is self._weight:
-            return self._outputs
+            return self._outputs.clone()  # an in-place ReLU must not touch the tensor whose slope is asked for
         return func(*args, **(kwargs or {}))
 
 

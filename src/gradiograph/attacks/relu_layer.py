@@ -1,4 +1,4 @@
-"""The first dense layer whose outputs go through ReLU: where it is, what it sees, and the network above it."""
+"""The first dense layer whose outputs go through ReLU: where it is, and what it sees."""
 
 from __future__ import annotations
 
@@ -11,13 +11,11 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 from gradiograph.core.errors import BadSetting
-from gradiograph.core.task import copy_buffers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from gradiograph.core.task import Task
-    from gradiograph.core.tensors import Tensors
 
 _RELUS = (F.relu, F.relu_, torch.relu, torch.relu_, torch.Tensor.relu, torch.Tensor.relu_)
 
@@ -66,30 +64,6 @@ def first_relu_layer(task: Task) -> ReluLayer:
     return ReluLayer(weight=watch.found, bias=bias if bias in state else None, sees_image=sees_image)
 
 
-def slopes(task: Task, state: Tensors, weight: str, inputs: Tensor, label: int) -> Tensor:
-    """The slope of the loss at the outputs of the dense layer of this weight, for given inputs.
-
-    The network above the layer must see nothing but the layer's outputs.
-
-    Args:
-        task: The model and loss.
-        state: All parameters and buffers by name.
-        weight: The layer's weight (m, n).
-        inputs: (N, n).
-        label: The class of all of them.
-
-    Returns:
-        (N, m), one row for each input as if it were a batch of its own.
-    """
-    now = {name: tensor.detach() for name, tensor in state.items()} | copy_buffers(task, state)
-    black = inputs.new_zeros(1, *task.image_shape)
-    with torch.enable_grad(), _Replace(now[weight], inputs) as replaced:
-        outputs = task.forward(now, black)
-        loss = task.loss(outputs, torch.full((len(inputs),), label, device=inputs.device)).sum()
-        (found,) = torch.autograd.grad(loss, [replaced.outputs])
-    return found
-
-
 class _Watch(TorchFunctionMode):
     """Finds the first call of ReLU on the outputs of a dense layer with one of these weights."""
 
@@ -116,26 +90,3 @@ class _Watch(TorchFunctionMode):
         if func is F.linear and id(args[1]) in self._names and args[0].ndim == 2:
             self._calls.append((result, self._names[id(args[1])], args[0]))
         return result
-
-
-class _Replace(TorchFunctionMode):
-    """Gives other inputs to the dense layer of one weight, and keeps its outputs."""
-
-    def __init__(self, weight: Tensor, inputs: Tensor) -> None:
-        super().__init__()
-        self._weight, self._inputs = weight, inputs
-        self.outputs = torch.empty(0)
-
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Sequence[type],
-        args: tuple[Any, ...] = (),
-        kwargs: Any = None,  # noqa: ANN401
-    ) -> Any:  # noqa: ANN401 - torch's interface
-        """The layer on the inputs given; all else passes."""
-        if func is not F.linear or args[1] is not self._weight:
-            return func(*args, **(kwargs or {}))
-        self.outputs = F.linear(self._inputs, *args[1:], **(kwargs or {})).requires_grad_()
-        # An in-place ReLU must not touch the tensor whose slope is asked for.
-        return self.outputs.clone()

@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import torch
 from pydantic import Field
+from torch.nn import functional as F
 
 from gradiograph.attacks.disaggregation import Disaggregation, Factors, disaggregate
 from gradiograph.attacks.feature_inversion import FeatureInversion, layer_inputs
+from gradiograph.attacks.input_scale import slopes_above
 from gradiograph.attacks.likelihoods import seen_update
-from gradiograph.attacks.relu_layer import ReluLayer, first_relu_layer, slopes
+from gradiograph.attacks.relu_layer import ReluLayer, first_relu_layer
 from gradiograph.attacks.sparse_columns import independent, row_space, sparse_directions
 from gradiograph.core.attack import Attack
 from gradiograph.core.errors import BadSetting
@@ -222,8 +224,8 @@ def _fit(task: Task, layer: ReluLayer, state: Tensors, unit: Tensor, wanted: Ten
     centre, half, scale, label = 0.0, DECADES, 1.0, 0
     for _ in range(1 if layer.bias else ROUNDS):
         scales = torch.ones(1) if layer.bias else 10 ** torch.linspace(centre - half, centre + half, SCALES)
-        inputs = scales[:, None] * unit
-        found = [slopes(task, state, layer.weight, inputs, label) for label in range(task.num_classes)]
+        values = F.linear(scales[:, None] * unit, state[layer.weight], state[layer.bias] if layer.bias else None)
+        found = [slopes_above(task, state, layer.weight, values, label) for label in range(task.num_classes)]
         errors = torch.stack([(scales[:, None] * slope - wanted).norm(dim=1) for slope in found])
         label, place = divmod(int(errors.argmin()), len(scales))
         scale = float(scales[place])
