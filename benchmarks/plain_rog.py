@@ -6,7 +6,7 @@ Yue et al. 2023, arXiv 2206.04055, section 4, without the learned refinement of 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from math import cos, pi
 from time import perf_counter
@@ -39,6 +39,7 @@ def plain_rog(
     timed_steps: int | None = None,
     learning_rate: float = 0.05,
     factor: int = 4,
+    watch: Callable[[Tensor], None] | None = None,
 ) -> PlainResult:
     """Search the images whose local training gives the update that was seen.
 
@@ -54,6 +55,7 @@ def plain_rog(
         timed_steps: End after this many steps, without the objective after the last; None runs all.
         learning_rate: Of Adam's first step.
         factor: The latent is the image's size divided by this, upsampled bicubically.
+        watch: Called with the images after every step; its time is not counted.
     """
     channels, height, width = image_shape
     start = torch.rand(len(labels), channels, height // factor, width // factor, generator=generator)
@@ -78,6 +80,8 @@ def plain_rog(
         adam.step()
         values.append(float(value.detach()))
         seconds.append(perf_counter() - started)
+        if watch is not None:
+            watch(upsample(latent.detach(), factor))
     if timed_steps is None:
         values.append(float(objective().detach()))
     return PlainResult(upsample(latent.detach(), factor), tuple(values[1:]), tuple(seconds))

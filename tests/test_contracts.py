@@ -25,6 +25,10 @@ SETTINGS = {
         {"local_epochs": 1, "learning_rate": 0.1, "batch_size": 2, "momentum": 0.9, "weight_decay": 0.01},
         {"local_steps": 2, "learning_rate": 0.01, "optimiser": "adamw", "augmentation": ["flip", "shift", "rotate"]},
     ],
+    ("protocol", "fedprox"): [
+        {"mu": 0.1, "local_steps": 2, "learning_rate": 0.1},
+        {"mu": 1.0, "local_epochs": 2, "learning_rate": 0.1, "batch_size": 2, "momentum": 0.9},
+    ],
     ("defence", "clip"): [{"norm": 0.5}],
     ("defence", "gaussian_noise"): [{"std": 0.05}, {"snr": 1.0}, {"noise_multiplier": 0.1, "clip_norm": 0.5}],
     ("defence", "laplace_noise"): [{"scale": 0.05}, {"snr": 1.0}],
@@ -33,6 +37,7 @@ SETTINGS = {
     ("defence", "sign_sgd"): [{}, {"scale": "mean_abs"}],
     ("defence", "top_k"): [{"sparsity": 0.5}, {"sparsity": 0.9, "scope": "update"}],
     ("defence", "uniform_quantisation"): [{"bits": 4}],
+    ("server", "sgd"): [{}, {"learning_rate": 0.5, "momentum": 0.9}],
     ("metric", "identification"): [{"distance": "pixels", "min_gallery": 4}, {"distance": "lpips", "min_gallery": 4}],
 }
 QUICK = {"attack": {"steps": 2}, "data": {"image_size": 32, "patients": 12}}
@@ -97,6 +102,11 @@ def test_metric(component, settings):
 @pytest.mark.parametrize(("component", "settings"), of_kind("protocol"))
 def test_protocol(component, settings):
     testing.check_protocol(lambda: component.build(**component.check(settings)))
+
+
+@pytest.mark.parametrize(("component", "settings"), of_kind("server"))
+def test_server(component, settings):
+    testing.check_server(lambda: component.build(**component.check(settings)))
 
 
 @pytest.mark.parametrize(("component", "settings"), of_kind("task"))

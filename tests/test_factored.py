@@ -122,3 +122,9 @@ def test_arithmetic_is_that_of_matrices():
     inputs = draw(7, 5)
     torch.testing.assert_close(one.apply(inputs), inputs @ one.dense().T)
     assert OuterSum.zero(draw(3, 5)).dense().abs().max() == 0
+
+
+def test_inner_product_of_many_values_is_exact_to_float32():
+    values = 1e-6 * torch.randn(2**22, generator=stream(3))
+    expected = values.double().square().sum()
+    torch.testing.assert_close(inner({"w": values}, {"w": values}, "w").double(), expected, rtol=1e-6, atol=0)

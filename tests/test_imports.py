@@ -10,12 +10,15 @@ ROOT = Path(__file__).parents[1]
 WITHOUT_TORCH = (
     "gradiograph",
     "gradiograph.core.errors",
+    "gradiograph.core.predictions",
     "gradiograph.core.records",
     "gradiograph.core.registry",
+    "gradiograph.core.rounds",
     "gradiograph.core.seeds",
     "gradiograph.core.threat",
     "gradiograph.log",
     "gradiograph.report",
+    "gradiograph.utility",
 )
 BLOCKED_IMPORT = """
 import importlib

@@ -228,7 +228,7 @@ def test_the_order_does_not_depend_on_the_order_of_the_run(tmp_path):
 def test_the_csv_has_the_documented_header_and_quotes_what_it_must(log):
     log.write_cell(replace(CELL, defence='a,"b"'), [replace(ROW, defence='a,"b"\u2028\n', value=0.1)], None)
     path = log.export_csv()
-    header = "task,protocol,defence,attack,control,batch,seed,record,metric,value,larger_leaks_more"
+    header = "task,protocol,defence,attack,control,batch,seed,record,metric,value,larger_leaks_more,round"
     assert path.name == "rows.csv"
     assert path.read_text(encoding="utf-8").split("\n")[0] == header
     with path.open(newline="", encoding="utf-8") as file:

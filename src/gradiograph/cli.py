@@ -76,6 +76,8 @@ def check(file: AuditFile, override: Overrides = None) -> None:
         grid.add_row(*map(escape, cells))
     console.print(grid)
     total = sum(cost.cells * cost.seconds for cost in costs) / 3600
+    if made.trainings:
+        console.print(f"{len(made.trainings)} trainings of {made.utility.rounds} rounds, not in this estimate.")
     console.print(
         f"{len(made.cells)} cells with controls; attacks about {total:.2f} hours on this machine. The audit is valid."
     )
@@ -114,6 +116,7 @@ def run(
         else:
             log = audit.run_captured(spec, file.parent, folder, *update, command=_command(), progress=progress)
     _finish(log.directory)
+    _hold(log.directory)
 
 
 @app.command()
@@ -168,7 +171,31 @@ def write_report(
     elif form == "md":
         sys.stdout.write(report.render_markdown(report.open_log(directory)))
     else:
-        console.print(f"Rows: {report.open_log(directory).export_csv()}", soft_wrap=True)
+        for path in (report.open_log(directory).export_csv(), *report.write_tables(directory)):
+            console.print(f"Table: {path}", soft_wrap=True)
+
+
+@app.command()
+def recommend(
+    directory: RunFolder,
+    max_identification: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Identification beyond the control, upper 95 % limit.")
+    ] = None,
+    max_loss: Annotated[float | None, typer.Option(min=0, max=1, help="Loss of the score.")] = None,
+) -> None:
+    """Name the cheapest protection that holds the run's policy, or another, validated on other patients."""
+    results = report.Results.read(report.open_log(directory))
+    limits = {"max_identification": max_identification, "max_loss": max_loss}
+    policy = report.policy_of(results, {name: limit for name, limit in limits.items() if limit is not None})
+    if policy is None:
+        msg = "The run has no policy; give --max-identification, and --max-loss if a loss counts."
+        raise BadSetting(msg)
+    found = report.recommend(results, policy)
+    for ruling in found.rulings:
+        console.print(escape(f"{ruling.defence}: {'; '.join(ruling.failures) or 'passes on the first half'}"))
+    console.print(escape(found.sentence))
+    if not found.holds:
+        raise typer.Exit(1)
 
 
 @app.command("list")
@@ -215,9 +242,24 @@ def main() -> None:
 
 def _finish(directory: Path) -> None:
     path = report.write_html(directory)
+    report.write_tables(directory)
     judgement = report.judge(report.Results.read(report.open_log(directory)))
     console.print(escape(judgement.headline))
     console.print(f"Report: {path.resolve()}", soft_wrap=True)
+
+
+def _hold(directory: Path) -> None:
+    """End with exit code 1 where the audit's own policy is not held."""
+    results = report.Results.read(report.open_log(directory))
+    policy = report.policy_of(results)
+    if policy is None:
+        return
+    rulings = report.rule(results, policy)
+    for ruling in rulings:
+        told = "; ".join(ruling.failures)
+        console.print(escape(f"Policy: {ruling.defence} " + (f"fails: {told}." if told else "passes.")))
+    if not rulings or not all(ruling.passed for ruling in rulings):
+        raise typer.Exit(1)
 
 
 def _command() -> str:

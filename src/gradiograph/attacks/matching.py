@@ -125,7 +125,7 @@ class GradientMatching(Attack):
         for count in range(self.steps):
             if count == polished:
                 search.go_exact()
-            if count % max(1, self.steps // CHECKS) == 0:
+            if count * CHECKS % self.steps < CHECKS:
                 search.check_replay()
             before = [variable.detach().clone() for variable in search.variables]
             value = step(search.evaluate, count)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from dataclasses import replace
 from functools import partial
 from math import isfinite
 from typing import TYPE_CHECKING, Literal
+
+import torch
 
 from gradiograph.attacks.likelihoods import seen_update
 from gradiograph.core.errors import MissingKnowledge
@@ -62,15 +65,17 @@ def midpoint(observation: Observation, round: int = 0) -> Replay:
         msg = "The midpoint needs the local steps and learning rate, which this observation does not hold. "
         raise MissingKnowledge(msg + "Grant knows_protocol.")
     state, _ = observation.rounds[round]
+    seen = seen_update(observation, round)
+    task = replace(observation.task, trainable=tuple(seen))  # no gradient of what is not compared
     steps = observation.local_steps
     share = (steps - 1) / (2 * steps)
-    middle = {name: state[name].detach() + share * delta for name, delta in seen_update(observation, round).items()}
+    middle = {name: state[name].detach() + share * delta for name, delta in seen.items()}
     scale = -observation.local_learning_rate * steps
 
     def replay(batch: Batch) -> Belief:
-        weights = {**state, **copy_buffers(observation.task, state), **middle}
-        shifts = factored_shifts(observation.task, weights, batch, 1)
-        gradient = mean_gradient(observation.task, weights, batch, create_graph=True, shifts=shifts)
+        weights = {**state, **copy_buffers(task, state), **middle}
+        shifts = factored_shifts(task, weights, batch, 1)
+        gradient = mean_gradient(task, weights, batch, create_graph=True, shifts=shifts)
         return Belief(scaled(gradient, scale))
 
     return replay
@@ -108,8 +113,8 @@ def agrees(
         misfit: What the search still has to explain, as a squared relative error; 0 asks for `MIDPOINT_TOLERANCE`.
         names: The tensors that are compared; None is all of them.
     """
-    fixed = Batch(batch.images.detach(), batch.targets.detach())
-    left, right = approximate(fixed).mean, exact(fixed).mean
+    with torch.no_grad():
+        left, right = approximate(batch).mean, exact(batch).mean
     if names is not None:
         right = FactoredTensors({name: factors(right, name) for name in right if name in names})
     found = disagreement(left, right)

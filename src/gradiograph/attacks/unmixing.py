@@ -14,8 +14,11 @@ from pydantic import Field
 from gradiograph.attacks.dense_layer import SeenLayer, first_dense_layer
 from gradiograph.attacks.eigen import EigenPrior, load_prior
 from gradiograph.attacks.feature_inversion import FeatureInversion, layer_inputs
-from gradiograph.attacks.imputation import completed, expected_update, hides
-from gradiograph.attacks.mixture import ALL_MASKS, CLEAN, Mixture, fit_masks, row_space, unmix
+from gradiograph.attacks.feature_space import feature_space
+from gradiograph.attacks.hidden import hides
+from gradiograph.attacks.masks import LARGEST, hidden_mixture, seen_mixture, summands_of
+from gradiograph.attacks.mixture import Mixture, row_space, unmix
+from gradiograph.attacks.scores import hidden_scores, seen_scores
 from gradiograph.core.attack import Attack
 from gradiograph.core.registry import register
 from gradiograph.core.tensors import Reconstruction
@@ -28,8 +31,10 @@ if TYPE_CHECKING:
 
 PREVIEW = 0.5
 """Steps of the searches between two fits of the masks, as a share of all."""
-SURE = 1e-4
-"""Smallest variance of the belief around the images found, as a share of the update's mean square."""
+CLEAN = 0.05
+"""Noise of the faintest direction, as a share of its length, up to which the cone alone is trusted."""
+DOUBTS = (0.1, 0.02)
+"""How far features may be off as a share of their size: those first found, and those of images found."""
 
 
 @register("attack", "unmixing")
@@ -38,10 +43,11 @@ class Unmixing(Attack):
     """The inputs of the first dense layer as the extreme rays of the nonnegative cone in its gradient's row space.
 
     For inputs that are not negative, as after a ReLU, any number of classes and any head above: see `cone`. Under noise
-    and a two-class head behind a ReLU, the masks of the units are fitted as well: see `mixture`. The images are then
-    searched that have these inputs, with the noise's precision and, if a prior is given, its density; and the masks
-    are fitted again to the features of the images found. A channel that hides values, as quantisers, sparsifiers and
-    signs do, is undone in expectation: see `imputation`. No labels are used.
+    and with a two-class head behind a ReLU each row is a sum over the images for which its unit fires: see `vertices`
+    and `masks`; with a prior, rows are compared within the space of public features. The images are then searched that
+    have these inputs, with the noise's precision and, if a prior is given, its density; and the masks are fitted again
+    to the features of the images found. Where the channel hides values, as quantisers, sparsifiers and signs do, its
+    likelihood takes the place of least squares, which needs the prior: see `scores` and `hidden`. No labels are used.
 
     Flags: "approximate": the update sums several local steps. "partial": the row space holds no nonnegative vectors;
     every image is the prior's mean.
@@ -52,8 +58,8 @@ class Unmixing(Attack):
         learning_rate: Of its Adam, in units of the pixels.
         tv: Weight of its total variation.
         refits: How often, under noise, masks are fitted again.
-        completions: How often what the channel hid is filled in before the masks are first fitted; 0 takes what was
-            seen as the update plus noise, the attacker who does not know the defence.
+        channel_steps: Of Newton on the likelihood of a channel that hides values; 0 takes what was seen as the update
+            plus noise, the attacker who does not know the defence.
     """
 
     prior: Path | None = None
@@ -61,7 +67,7 @@ class Unmixing(Attack):
     learning_rate: Annotated[float, Field(gt=0)] = 0.06
     tv: Annotated[float, Field(ge=0)] = 1e-7
     refits: Annotated[int, Field(ge=0)] = 2
-    completions: Annotated[int, Field(ge=0)] = 3
+    channel_steps: Annotated[int, Field(ge=0)] = 16
 
     @property
     def requires(self) -> tuple[str, ...]:
@@ -85,17 +91,15 @@ class Unmixing(Attack):
         started = perf_counter()
         task, count = observation.task, observation.num_examples
         layer = SeenLayer.of(observation, first_dense_layer(task), generator)
-        gradient, scale = layer.gradient[layer.weight], layer.two_class_scale()
-        noisy = row_space(gradient, count).share >= CLEAN
-        hidden = noisy and self.completions > 0 and hides(observation, layer.weight, count)
-        if hidden:
-            gradient = layer.as_gradient(completed(observation, layer.weight, count, scale, self.completions))
-        start = 0.5 + 0.01 * torch.randn(count, 1, *task.image_shape[1:], generator=generator)
         search = FeatureInversion(
             steps=self.steps, learning_rate=self.learning_rate, tv=self.tv, prior=self._load(task)
         )
+        start = 0.5 + 0.01 * torch.randn(count, 1, *task.image_shape[1:], generator=generator)
         flags = ["approximate"] if (observation.local_steps or 1) > 1 else []
-        mixture = unmix(gradient, count, scale, generator)
+        masked = _Masked.of(observation, layer, count, search.prior, self.channel_steps)
+        mixture = masked.first(generator) if masked else None
+        refits = self.refits if masked and mixture else 0
+        mixture = mixture or unmix(layer.gradient[layer.weight], count, generator)
         targets: Tensor | None = None
         values: list[float] = []
         if mixture is None:
@@ -104,16 +108,13 @@ class Unmixing(Attack):
             images = mean.expand(-1, task.image_shape[0], -1, -1)
             flags.append("partial")
         else:
-            refits = self.refits if noisy and scale is not None and count <= ALL_MASKS else 0
             total = 1 + PREVIEW * refits
             quick = replace(search, steps=max(1, round(PREVIEW * self.steps)))
             for refit in range(refits):
-                images, _, _ = _search(
-                    layer, mixture, quick, start, _part(progress, refit * PREVIEW, PREVIEW, total), noisy=noisy
-                )
-                mixture = _refitted(observation, layer, mixture, gradient, images, hidden=hidden)
-            last = _part(progress, total - 1, 1.0, total)
-            images, targets, values = _search(layer, mixture, search, start, last, noisy=noisy)
+                part = _part(progress, refit * PREVIEW, PREVIEW, total)
+                images, _, _ = _search(layer, mixture, quick, start, part)
+                mixture = masked.again(mixture, images) if masked else mixture
+            images, targets, values = _search(layer, mixture, search, start, _part(progress, total - 1, 1.0, total))
         return Reconstruction(
             images=images.float().cpu().clamp(0, 1).contiguous(),
             targets=targets,
@@ -126,53 +127,80 @@ class Unmixing(Attack):
         return None if self.prior is None else load_prior(self.prior, task.image_shape)
 
 
-def _refitted(
-    observation: Observation,
-    layer: SeenLayer,
-    mixture: Mixture,
-    gradient: Tensor,
-    images: Tensor,
-    *,
-    hidden: bool,
-) -> Mixture:
-    """The masks and features again, with the features of the images found to begin with.
+@dataclass(frozen=True, kw_only=True)
+class _Masked:
+    """The masks and features of a noisy gradient below a two-class head.
 
-    What the channel hid is expected again as well, around the mixture with these features.
+    Attributes:
+        observation: What the server holds.
+        layer: The layer.
+        count: B.
+        scale: (U,), the difference of the head's two weights of each unit.
+        prior: Of the films.
+        channel_steps: Of Newton; 0 where the channel hides nothing or is not known.
     """
-    scale = layer.two_class_scale()
-    if scale is None:
-        return mixture
-    inputs = layer_inputs(layer.task, layer.state, layer.weight)(images)[0].detach()
-    features, steady = inputs / inputs.mean(dim=1, keepdim=True), layer.steady_units(inputs)
-    mixture = fit_masks(gradient, scale, features, steady, sweeps=1)
-    if not hidden:
-        return mixture
-    mean = layer.as_update(mixture.mixing @ features)
-    off = layer.as_update(mixture.mixing @ (mixture.features - features)).square().mean(dim=1, keepdim=True)
-    spread = off.clamp_min(SURE * float(mean.square().mean()))
-    filled = layer.as_gradient(expected_update(observation, layer.weight, mean, spread))
-    return fit_masks(filled, scale, features, steady, sweeps=1)
+
+    observation: Observation
+    layer: SeenLayer
+    count: int
+    scale: Tensor
+    prior: EigenPrior | None
+    channel_steps: int
+
+    @classmethod
+    def of(
+        cls, observation: Observation, layer: SeenLayer, count: int, prior: EigenPrior | None, channel_steps: int
+    ) -> _Masked | None:
+        """None where the head is another, the batch too large, or so little noise that the cone is to be trusted."""
+        scale = layer.two_class_scale()
+        space = row_space(layer.gradient[layer.weight], count)
+        if scale is None or count > LARGEST or space.share < CLEAN:
+            return None
+        clean = layer.as_update(space.left.to(scale) @ space.basis.to(scale))
+        steps = channel_steps if prior is not None and channel_steps else 0
+        steps = steps if steps and hides(observation, layer.weight, clean) else 0
+        return cls(observation=observation, layer=layer, count=count, scale=scale, prior=prior, channel_steps=steps)
+
+    def first(self, generator: torch.Generator) -> Mixture | None:
+        """From the update alone; None where too few units' rows are sure."""
+        gradient = self.layer.gradient[self.layer.weight]
+        space = None if self.prior is None else feature_space(self.layer, self.prior, generator)
+        if self.channel_steps and space is not None:
+            scores = hidden_scores(self.observation, self.layer, self.count, self.scale, space, self.channel_steps)
+        else:
+            scores = seen_scores(gradient, self.count, space)
+        found = summands_of(scores, self.scale, generator)
+        if found is None:
+            return None
+        masks, summands = found
+        if self.channel_steps:
+            return hidden_mixture(self.observation, self.layer, self.scale, masks, summands, DOUBTS[0])
+        return seen_mixture(gradient, self.scale, summands)
+
+    def again(self, mixture: Mixture, images: Tensor) -> Mixture:
+        """With the features of the images found to begin with."""
+        inputs = layer_inputs(self.layer.task, self.layer.state, self.layer.weight)(images)[0].detach()
+        steady = self.layer.steady_units(inputs)
+        ratio = mixture.mixing / torch.where(self.scale == 0, torch.inf, self.scale)[:, None]
+        lengths = ratio.sum(dim=0) / (ratio != 0).sum(dim=0).clamp_min(1)
+        lengths = lengths * (mixture.features * inputs).sum(dim=1) / inputs.square().sum(dim=1)
+        summands = lengths[:, None] * inputs
+        if self.channel_steps:
+            return hidden_mixture(
+                self.observation, self.layer, self.scale, (ratio != 0).to(inputs), summands, DOUBTS[1], steady
+            )
+        return seen_mixture(self.layer.gradient[self.layer.weight], self.scale, summands, steady)
 
 
 def _search(
-    layer: SeenLayer,
-    mixture: Mixture,
-    search: FeatureInversion,
-    start: Tensor,
-    progress: Callable[[float], None],
-    *,
-    noisy: bool,
+    layer: SeenLayer, mixture: Mixture, search: FeatureInversion, start: Tensor, progress: Callable[[float], None]
 ) -> tuple[Tensor, Tensor, list[float]]:
     """The images (B, C, *spatial) whose features are the mixture's, their labels (B,), and the search's objective."""
-    count = len(start)
-    lengths, labels = layer.lengths(mixture.features, count * mixture.mixing)
+    lengths, labels = layer.lengths(mixture.features, len(start) * mixture.mixing)
     inputs = lengths[:, None] * mixture.features
     if layer.sees_pixels:
         return inputs.reshape(-1, *layer.task.image_shape), labels, []
-    precision = None
-    if noisy:
-        mixing = mixture.mixing / lengths
-        precision = mixing.T @ mixing / mixture.noise**2
+    precision = None if mixture.precision is None else mixture.precision / (lengths[:, None] * lengths)
     features = layer_inputs(layer.task, layer.state, layer.weight)
     images, values = search(features, lambda _: inputs, layer.task.image_shape, start.to(inputs), progress, precision)
     return images, labels, values

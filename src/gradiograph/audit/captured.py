@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gradiograph.audit.catalogue import prepare
 from gradiograph.audit.client import CapturedRound
@@ -50,8 +50,9 @@ def run_captured(
     """
     captured = _require_captured(spec)
     # Two "batches": the captured one and the public one that serves as its mismatched update.
-    update = {"victims": spec.victims.model_copy(update={"batches": 2, "size": captured.num_examples})}
-    attacked = spec.model_copy(update={**update, "defences": [captured.defence], "defended": type(spec.defended)()})
+    update: dict[str, Any] = {"victims": spec.victims.model_copy(update={"batches": 2, "size": captured.num_examples})}
+    update |= {"defences": [captured.defence], "defended": type(spec.defended)(), "utility": None, "policy": None}
+    attacked = spec.model_copy(update=update)
     made = plan(attacked, folder)
     films = _films(made, captured, folder)
     task = made.task(spec.task[0], spec.seeds[0])

@@ -12,7 +12,7 @@ from typing import Any
 from gradiograph.core import registry
 
 ENTRY_POINTS = "gradiograph.components"
-ROOMS = ("data", "tasks", "protocols", "defences", "attacks", "metrics")
+ROOMS = ("data", "tasks", "protocols", "defences", "federation", "attacks", "metrics")
 
 
 @cache

@@ -24,6 +24,7 @@ from gradiograph.audit.scoring import (
     scoring_context,
     to_rows,
 )
+from gradiograph.audit.trainings import state_before
 from gradiograph.core.errors import LogProblem
 from gradiograph.core.random import stream
 from gradiograph.core.tensors import Batch
@@ -93,6 +94,14 @@ def run_cell(made: Plan, log: Log, judged: Judges, cell: GridCell, share: Share)
     log.write_cell(entry, rows, images)
 
 
+def can_run(made: Plan, log: Log, cell: GridCell) -> bool:
+    """Whether there is something to attack: the training of a later round may have failed before it."""
+    if cell.round == 1:
+        return True
+    task = made.task(cell.task or {}, cell.seed)
+    return state_before(made, log, cell, task) is not None
+
+
 def _available(spec: Spec) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
     """The optional metrics that can be had without a download, and why the others cannot."""
     found: list[dict[str, Any]] = []
@@ -127,7 +136,7 @@ def _images(made: Plan, log: Log, judged: Judges, cell: GridCell, share: Share) 
         return paired(images, truth), replace(
             entry, seconds=found.seconds, num_bytes=found.num_bytes, flags=found.flags
         )
-    images, entry = _attack(made, cell, entry, share)
+    images, entry = _attack(made, log, cell, entry, share)
     return paired(images, truth), entry
 
 
@@ -135,8 +144,8 @@ def _entry(cell: GridCell) -> Cell:
     return Cell(id=cell.id, **cell.key, seconds=0.0, num_bytes=0, flags=(), objective=())
 
 
-def _attack(made: Plan, cell: GridCell, entry: Cell, share: Share) -> tuple[NDArray[np.float32], Cell]:
-    observation = _observation(made, cell)
+def _attack(made: Plan, log: Log, cell: GridCell, entry: Cell, share: Share) -> tuple[NDArray[np.float32], Cell]:
+    observation = _observation(made, log, cell)
     if cell.control.startswith(ORACLE):
         found = search_near_truth(made, cell, observation, share)
     else:
@@ -152,19 +161,26 @@ def _attack(made: Plan, cell: GridCell, entry: Cell, share: Share) -> tuple[NDAr
     )
 
 
-def _observation(made: Plan, cell: GridCell) -> Observation:
-    """The rounds of this cell: a client's, made here, or the captured one (batch 0 of a captured audit)."""
+def _observation(made: Plan, log: Log, cell: GridCell) -> Observation:
+    """The rounds of this cell: a client's, made here, or the captured one (batch 0 of a captured audit).
+
+    At a later round the client joins the training of this cell's protection in it: the state is the trained one.
+    """
     task = made.task(cell.task or {}, cell.seed)
     protocol = made.builder.make("protocol", cell.protocol or {})
     defence = made.builder.chain(cell.defence)
-    start = made.captured.state if made.captured else task.state()
+    start = state_before(made, log, cell, task)
+    if start is None:
+        msg = f"The training that cell {cell.id} attacks never came to round {cell.round}. Start a new run."
+        raise LogProblem(msg)
     labels = torch.from_numpy(made.films.victims[cell.batch].labels)
     if made.captured and cell.batch == 0:
         rounds: tuple[Round, ...] = ((start, made.captured.update),)
     else:
         batch = Batch(torch.from_numpy(made.films.victims[cell.batch].read()), labels)
+        names = (cell.batch,) if cell.round == 1 else (cell.batch, "after", cell.round)
         rounds = client_rounds(
-            task, start, batch, protocol, defence, cell.seed, cell.batch, rounds=made.spec.victims.rounds
+            task, start, batch, protocol, defence, cell.seed, *names, rounds=made.spec.victims.rounds
         )
     (state, update), *later = rounds
     return observe(task, state, update, protocol, defence, made.spec.threat, labels, tuple(later))

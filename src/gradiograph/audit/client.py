@@ -7,20 +7,18 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from gradiograph.core.attack import Observation
-from gradiograph.core.defence import Chain, Encoding
-from gradiograph.core.random import stream
+from gradiograph.core.client import Round, client_update
 from gradiograph.core.tensors import Batch, Belief, Tensors, Update
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from gradiograph.core.defence import Chain
     from gradiograph.core.protocol import Protocol
     from gradiograph.core.task import Task
     from gradiograph.core.threat import ThreatModel
 
-
-Round = tuple[Tensors, Update]
-"""The state before a round, and the update that came back."""
+__all__ = ["CapturedRound", "Round", "client_rounds", "client_update", "observe", "server_step"]
 
 
 @dataclass(frozen=True)
@@ -29,33 +27,6 @@ class CapturedRound:
 
     state: Tensors
     update: Update
-
-
-def client_update(
-    task: Task, state: Tensors, batch: Batch, protocol: Protocol, defence: Chain, seed: int, *names: object
-) -> Update:
-    """What the client sends: local training, then the defence.
-
-    Args:
-        task: Model, loss and mode.
-        state: Weights and buffers before the round.
-        batch: The client's films.
-        protocol: What it does in the round.
-        defence: The channel on its update.
-        seed: With `names`, the client's and the defence's random streams.
-        names: What tells this round from others, such as the batch.
-    """
-    clean = protocol.local_update(task, state, batch, stream(seed, "client", *names))
-    sent = defence.on_update(clean.tensors, stream(seed, "defence", *names))
-    encoding = defence.encode(sent, Encoding(num_values=sum(tensor.numel() for tensor in sent.values())))
-    buffer_bytes = sum(buffer.numel() * buffer.element_size() for buffer in clean.buffers.values())
-    return Update(
-        tensors=sent,
-        buffers=clean.buffers,
-        kind=protocol.kind,
-        num_examples=len(batch),
-        num_bytes=encoding.num_bytes + buffer_bytes,
-    )
 
 
 def client_rounds(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from collections import Counter
 from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from gradiograph.audit.catalogue import label, stack_label
+from gradiograph.audit.trainings import site_records
 from gradiograph.core import registry
 
 if TYPE_CHECKING:
@@ -62,6 +64,7 @@ def header(
         "defences": [
             {
                 "label": stack_label(stack),
+                "family": " + ".join(config["use"] for config in stack) or "none",
                 "detail": " Then: ".join(_entry("defence", config)["detail"] for config in stack) or "No protection.",
                 "guarantee": " ".join(filter(None, (s.guarantee for s in plan.builder.chain(stack).stages))) or None,
             }
@@ -73,6 +76,20 @@ def header(
         ],
         "not_measured": [dict(entry) for entry in not_measured],
         "cells_total": len(plan.cells),
+        "trainings_total": len(plan.trainings),
+        "utility": _utility(plan),
+    }
+
+
+def _utility(plan: Plan) -> dict[str, Any] | None:
+    """How the protections were trained, and what each site has; None where they were not."""
+    if plan.spec.utility is None:
+        return None
+    utility, classes = plan.spec.utility, plan.sites.classes
+    counts = [Counter(record.label for record in records) for records in site_records(plan)]
+    return {
+        **utility.model_dump(mode="json"),
+        "films_per_site": [{name: count[place] for place, name in enumerate(classes)} for count in counts],
     }
 
 

@@ -1,4 +1,4 @@
-"""The grid of cells: every task, protocol, defence stack, attack, control, batch and seed of an audit."""
+"""The grid of cells: every task, protocol, defence stack, attack, control, batch, seed and round of an audit."""
 
 from __future__ import annotations
 
@@ -31,6 +31,7 @@ class GridCell:
     control: str
     batch: int
     seed: int
+    round: int = 1
 
     @property
     def key(self) -> dict[str, Any]:
@@ -44,12 +45,14 @@ class GridCell:
             "control": self.control,
             "batch": self.batch,
             "seed": self.seed,
+            "round": self.round,
         }
 
     @property
     def id(self) -> str:
         """The hash of all labels: the cell's folder."""
-        return cell_id(**self.key)
+        # The first round is not named: it is what an audit without training attacks.
+        return cell_id(**{name: value for name, value in self.key.items() if (name, value) != ("round", 1)})
 
 
 def cells(spec: Spec) -> tuple[GridCell, ...]:
@@ -66,13 +69,14 @@ def cells(spec: Spec) -> tuple[GridCell, ...]:
 
 
 def _attacked(spec: Spec, control: str) -> Iterator[GridCell]:
+    rounds = spec.utility.attack_rounds if spec.utility else [1]
     for seed, task, protocol, stack in product(spec.seeds, spec.task, spec.protocol, spec.defences):
         smaller = spec.defended if stack else None
         if smaller and smaller.seeds is not None and seed not in smaller.seeds:
             continue
         attacks = smaller.attacks if smaller and smaller.attacks is not None else spec.attacks
         batches = smaller.batches if smaller and smaller.batches is not None else spec.victims.batches
-        for attack, batch in product(attacks, range(batches)):
+        for attack, batch, number in product(attacks, range(batches), rounds):
             yield GridCell(
                 task=task,
                 protocol=protocol,
@@ -81,11 +85,14 @@ def _attacked(spec: Spec, control: str) -> Iterator[GridCell]:
                 control=control,
                 batch=batch,
                 seed=seed,
+                round=number,
             )
 
 
 def ceiling_cells(spec: Spec, searches: Collection[str]) -> tuple[GridCell, ...]:
     """The oracle controls of the attacked cells that the ceiling covers; none where the audit asks for no ceiling.
+
+    It covers the first round only.
 
     Args:
         spec: The audit.
@@ -95,7 +102,8 @@ def ceiling_cells(spec: Spec, searches: Collection[str]) -> tuple[GridCell, ...]
     if ceiling is None:
         return ()
     seeds = spec.seeds[:1] if ceiling.seeds is None else ceiling.seeds
-    covered = [cell for cell in _attacked(spec, NONE) if cell.batch < ceiling.batches and cell.seed in seeds]
+    attacked = [cell for cell in _attacked(spec, NONE) if cell.round == 1]
+    covered = [cell for cell in attacked if cell.batch < ceiling.batches and cell.seed in seeds]
     controls = [ceiling_control(blend) for blend in ceiling.blends]
     starts = [TRUTH, *controls] if controls else []
     searched = [cell for cell in covered if cell.key["attack"] in searches]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,18 +13,21 @@ from gradiograph.attacks.eigen import require_disjoint
 from gradiograph.audit.catalogue import label, prepare, stack_label
 from gradiograph.audit.films import AuditFilms, open_films
 from gradiograph.audit.grid import GridCell, ceiling_cells, cells
+from gradiograph.audit.trainings import PlannedTraining, federation, judged_records, planned_trainings
 from gradiograph.core import registry
 from gradiograph.core.defence import Chain
-from gradiograph.core.errors import BadSetting
+from gradiograph.core.errors import BadSetting, DataProblem
+from gradiograph.data.sites import assign_clients
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from gradiograph.audit.client import CapturedRound
     from gradiograph.audit.spec import Films, Spec
+    from gradiograph.audit.utility_spec import Utility
     from gradiograph.core.attack import Attack
     from gradiograph.core.protocol import Protocol
-    from gradiograph.core.records import Record
+    from gradiograph.core.records import Dataset, Record
     from gradiograph.core.task import Task
 
 
@@ -51,6 +55,21 @@ class Plan:
     films: AuditFilms
     cells: tuple[GridCell, ...] = field(repr=False)
     captured: CapturedRound | None = None
+    trainings: tuple[PlannedTraining, ...] = field(default=(), repr=False)
+
+    @property
+    def utility(self) -> Utility:
+        """The table `utility`, of an audit that has one."""
+        if self.spec.utility is None:
+            msg = "This audit trains nothing: it has no table `utility`."
+            raise BadSetting(msg)
+        return self.spec.utility
+
+    @cached_property
+    def sites(self) -> Dataset:
+        """The audited data with every patient at a site of the federation."""
+        partition = self.utility.partition
+        return assign_clients(self.films.dataset, self.utility.sites, partition.seed, alpha=partition.dirichlet)
 
     def task(self, config: Mapping[str, Any], seed: int) -> Task:
         """The task with the initial weights of this seed."""
@@ -83,7 +102,7 @@ def plan(spec: Spec, folder: Path) -> Plan:
     attacks = {label(config): build_attack(builder, config) for config in _attack_configs(spec)}
     shape = films.dataset.image_shape
     grid = (*cells(spec), *ceiling_cells(spec, _searches(attacks, shape)))
-    made = Plan(spec=prepared, builder=builder, films=films, cells=grid)
+    made = Plan(spec=prepared, builder=builder, films=films, cells=grid, trainings=planned_trainings(spec))
     _require_frequencies(spec, shape)
     for config in spec.task:
         task = made.task(config, spec.seeds[0])
@@ -91,6 +110,7 @@ def plan(spec: Spec, folder: Path) -> Plan:
             _require_fit(made, task, builder.make("protocol", protocol), label(config))
         for attack in attacks.values():
             attack.check(task)
+    _require_trainable(made)
     return made
 
 
@@ -127,6 +147,7 @@ def _component_configs(spec: Spec) -> list[tuple[str, Sequence[Mapping[str, Any]
         ("task", spec.task),
         ("protocol", spec.protocol),
         *(("defence", stack) for stack in spec.defences),
+        ("server", [spec.utility.server] if spec.utility else []),
         ("attack", _attack_configs(spec)),
         ("metric", [*spec.metrics, *spec.metrics_if_available]),
     ]
@@ -159,6 +180,20 @@ def _searches(attacks: Mapping[str, Attack], image_shape: tuple[int, int, int]) 
     """The labels of the attacks that search, so that the ceiling can begin them near the truth."""
     grey = torch.full((1, *image_shape), 0.5)
     return frozenset(name for name, attack in attacks.items() if attack.started_at(grey) is not None)
+
+
+def _require_trainable(made: Plan) -> None:
+    """Every federation can be put together, and there are test films of every class."""
+    for planned in made.trainings:
+        if not planned.defence and planned.seed == made.spec.seeds[0]:
+            federation(made, planned)
+    classes = made.films.dataset.classes
+    if made.trainings and {record.label for record in judged_records(made)} != set(range(len(classes))):
+        msg = (
+            f"utility: split '{made.utility.test}' has no films of some of the {len(classes)} classes beside the "
+            "attacked patients. Take another split, or attack fewer patients."
+        )
+        raise DataProblem(msg)
 
 
 def _require_frequencies(spec: Spec, image_shape: tuple[int, int, int]) -> None:

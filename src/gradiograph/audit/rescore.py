@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from gradiograph.audit.spec import Spec
     from gradiograph.log import Cell, Victims
 
-KEY_FIELDS = ("task", "protocol", "defence", "attack", "control", "batch", "seed")
+KEY_FIELDS = ("task", "protocol", "defence", "attack", "control", "batch", "seed", "round")
 
 
 def rescore(directory: Path, metric: Mapping[str, Any], spec: Spec | None = None, folder: Path | None = None) -> Log:

@@ -6,10 +6,11 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from gradiograph.audit.cell import Judges, judges, run_cell, write_victims
+from gradiograph.audit.cell import Judges, can_run, judges, run_cell, write_victims
 from gradiograph.audit.environment import header
 from gradiograph.audit.grid import MISMATCHED, GridCell
 from gradiograph.audit.plan import Plan, plan
+from gradiograph.audit.trainings import run_training
 from gradiograph.audit.workers import run_in_parallel
 from gradiograph.core.errors import BadInput, LogProblem
 from gradiograph.log import Log
@@ -56,15 +57,15 @@ def run(
     made = plan(spec, folder)
 
     def run_cells(log: Log, judged: Judges) -> None:
-        if workers == 1:
-            run_serially(made, log, judged, progress)
-        else:
-            # The mismatched controls read what the attacks wrote.
-            first = [cell for cell in made.cells if cell.control != MISMATCHED]
+        if workers > 1:
+            # Later rounds read what was trained, and the mismatched controls what the attacks wrote.
+            untrained = [planned.id for planned in made.trainings if not log.trainings.has(planned.id)]
+            run_in_parallel(spec, folder, out, untrained, workers, progress)
+            first = [cell for cell in made.cells if cell.control != MISMATCHED and not log.has_cell(cell.id)]
             run_in_parallel(
-                spec, folder, out, [cell.id for cell in first if not log.has_cell(cell.id)], workers, progress
+                spec, folder, out, [cell.id for cell in first if can_run(made, log, cell)], workers, progress
             )
-            run_serially(made, log, judged, progress)
+        run_serially(made, log, judged, progress)
 
     return record(made, spec, out, run_cells, resume=resume, command=command)
 
@@ -103,16 +104,22 @@ def record(
         log.update(status="failed", error=str(error) if isinstance(error, BadInput) else type(error).__name__)
         raise
     log.export_csv()
-    log.update(status="complete")
+    # What a training that failed never came to cannot be attacked; the report says which training it was.
+    log.update(status="complete", cells_total=sum(can_run(made, log, cell) for cell in made.cells))
     return log
 
 
 def run_serially(made: Plan, log: Log, judged: Judges, progress: Progress) -> None:
-    """Run the cells that the log does not have, one after the other."""
-    total = len(made.cells)
-    for done, cell in enumerate(made.cells):
+    """Run the trainings and then the cells that the log does not have, one after the other."""
+    total = len(made.trainings) + len(made.cells)
+    for done, planned in enumerate(made.trainings):
+        what = f"training / {planned.key['defence']} / {planned.arm}"
+        progress(done, total, 0.0, what)
+        run_training(made, log, planned, partial(_advance, progress, done, total, what))
+    for done, cell in enumerate(made.cells, start=len(made.trainings)):
         progress(done, total, 0.0, title(cell))
-        run_cell(made, log, judged, cell, partial(_advance, progress, done, total, title(cell)))
+        if can_run(made, log, cell):
+            run_cell(made, log, judged, cell, partial(_advance, progress, done, total, title(cell)))
     progress(total, total, 0.0, "done")
 
 
@@ -122,7 +129,8 @@ def _advance(progress: Progress, done: int, total: int, what: str, share: float)
 
 def title(cell: GridCell) -> str:
     """What a cell is, for the progress bar."""
-    parts = cell.key["defence"], cell.key["attack"], cell.control, f"batch {cell.batch}"
+    later = f"round {cell.round}" if cell.round > 1 else ""
+    parts = cell.key["defence"], cell.key["attack"], cell.control, later, f"batch {cell.batch}"
     return " / ".join(part for part in parts if part)
 
 

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from gradiograph.audit.utility_spec import Partition, Policy, Utility
 from gradiograph.core.errors import BadSetting, nearest
 from gradiograph.core.threat import ThreatModel
 
@@ -112,6 +113,8 @@ class Spec(_Strict):
     networks: dict[str, Path] = {}
     captured: Captured | None = None
     ceiling: Ceiling | None = None
+    utility: Utility | None = None
+    policy: Policy | None = None
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Spec:
@@ -146,6 +149,19 @@ class Spec(_Strict):
         percents = [round(100 * blend) for blend in self.ceiling.blends]
         if len(percents) > len(set(percents)):
             msg = f"ceiling.blends = {self.ceiling.blends} are not told apart in whole percent; give each once"
+            raise ValueError(msg)
+        return self
+
+    @model_validator(mode="after")
+    def _policy_can_be_judged(self) -> Spec:
+        """What the policy bounds is measured."""
+        if self.policy is None:
+            return self
+        if "identification" not in [config.get("use") for config in self.metrics]:
+            msg = "policy.max_identification needs the metric identification; add it to metrics"
+            raise ValueError(msg)
+        if self.policy.max_loss is not None and self.utility is None:
+            msg = f"policy.max_loss = {self.policy.max_loss} needs a table utility: without training no loss is known"
             raise ValueError(msg)
         return self
 
@@ -198,14 +214,17 @@ def _explain(problem: Mapping[str, Any]) -> str:
 
 
 def _table(path: Sequence[int | str]) -> type[BaseModel]:
-    tables: dict[str, type[BaseModel]] = {
-        "victims": Victims,
-        "threat": ThreatModel,
-        "defended": Defended,
-        "captured": Captured,
-        "ceiling": Ceiling,
+    tables: dict[tuple[str, ...], type[BaseModel]] = {
+        ("victims",): Victims,
+        ("threat",): ThreatModel,
+        ("defended",): Defended,
+        ("captured",): Captured,
+        ("ceiling",): Ceiling,
+        ("utility",): Utility,
+        ("utility", "partition"): Partition,
+        ("policy",): Policy,
     }
-    return tables[str(path[0])] if path else Spec
+    return tables[tuple(map(str, path))] if path else Spec
 
 
 def _apply(content: dict[str, Any], override: str) -> None:

@@ -12,6 +12,7 @@ import torch
 
 from gradiograph.audit.cell import Judges, judges, run_cell
 from gradiograph.audit.plan import Plan, plan
+from gradiograph.audit.trainings import run_training
 from gradiograph.log import Log
 
 if TYPE_CHECKING:
@@ -31,13 +32,13 @@ def run_in_parallel(
     workers: int,
     progress: Callable[[int, int, float, str], None],
 ) -> None:
-    """Run these cells, none of which reads another.
+    """Run these trainings or cells, none of which reads another.
 
     Args:
         spec: The audit.
         folder: What relative paths in it are relative to.
         out: The folder of its log, which exists.
-        ids: The cells' ids.
+        ids: Their ids.
         workers: The number of processes; each has its share of the threads.
         progress: Called after each cell.
 
@@ -47,6 +48,8 @@ def run_in_parallel(
     threads = max(1, torch.get_num_threads() // workers)
     # Spawned, not forked: torch's threads do not survive a fork.
     context = multiprocessing.get_context("spawn")
+    if not ids:
+        return
     pool = ProcessPoolExecutor(workers, context, initializer=_open, initargs=(spec, folder, out, threads))
     try:
         futures = [pool.submit(_run, cell) for cell in ids]
@@ -71,5 +74,9 @@ def _open(spec: Spec, folder: Path, out: Path, threads: int) -> None:
 
 def _run(cell_id: str) -> None:
     ((made, log, judged),) = _SESSION
-    (cell,) = (cell for cell in made.cells if cell.id == cell_id)
-    run_cell(made, log, judged, cell, lambda _: None)
+    for planned in made.trainings:
+        if planned.id == cell_id:
+            run_training(made, log, planned, lambda _: None)
+    for cell in made.cells:
+        if cell.id == cell_id:
+            run_cell(made, log, judged, cell, lambda _: None)

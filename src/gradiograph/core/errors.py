@@ -6,7 +6,8 @@
     │   ├── BadSetting        a key or value that a component does not take
     │   ├── DataProblem       a folder, an index or an image that cannot be used
     │   ├── WeightsProblem    a file of weights that is unsafe or does not fit
-    │   └── MissingKnowledge  an attack needs what the threat model does not grant
+    │   ├── MissingKnowledge  an attack needs what the threat model does not grant
+    │   └── TrainingFailed    a federation that cannot go on: too few usable updates, or weights that are not finite
     └── LogProblem            a run's folder on disk is not what it should be
 
 Every message names the value, what is allowed, and the next step. No message carries a path, a file name or
@@ -48,6 +49,10 @@ class WeightsProblem(BadInput):
 
 class MissingKnowledge(BadInput):
     """An attack needs something that the threat model does not grant."""
+
+
+class TrainingFailed(BadInput):
+    """A federation cannot go on: too few clients sent a usable update, or the weights are no longer finite."""
 
 
 class LogProblem(BadInput):

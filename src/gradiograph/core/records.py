@@ -78,6 +78,7 @@ class Row:
         record: Keyed pseudonym of the film.
         value: The metric's value, NaN never.
         larger_leaks_more: Direction of the metric.
+        round: The round of the training whose update was attacked, from 1; 1 for controls that need no update.
     """
 
     task: str
@@ -91,3 +92,4 @@ class Row:
     metric: str
     value: float
     larger_leaks_more: bool
+    round: int = 1

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
 from gradiograph.core.errors import BadSetting, UnknownComponent, nearest
 
-KINDS = ("data", "task", "protocol", "defence", "attack", "metric")
+KINDS = ("data", "task", "protocol", "defence", "server", "attack", "metric")
 
 T = TypeVar("T", bound=Callable[..., Any])
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from gradiograph.core.convolutions import ConvolutionCalls
 from gradiograph.core.factored import DenseCalls, FactoredTensors, OuterSum, factorable
 
 if TYPE_CHECKING:
@@ -79,13 +79,15 @@ def mean_gradient(
         task: The model and loss.
         state: All parameters and buffers by name; buffers change in place in train mode.
         batch: Images (B, C, *spatial) and targets.
-        create_graph: Keep the graph, so that the result can be differentiated with respect to the batch.
+        create_graph: Keep the graph, so that the result can be differentiated with respect to the batch; not under
+            `torch.no_grad`.
         shifts: Dense weights whose gradient is kept as factors, and what is added to each: see `core.factored`.
 
     Returns:
         By name, in the order of `task.trainable`; zeros for a parameter that the loss does not reach.
     """
     shifts = shifts or {}
+    create_graph = create_graph and torch.is_grad_enabled()
     # A fresh node per parameter: a state in the middle of a replay is part of a graph that must stay whole.
     inputs = {
         name: state[name] if state[name].requires_grad else state[name].detach().requires_grad_()
@@ -93,19 +95,22 @@ def mean_gradient(
         if name not in shifts
     }
     weights = {name: state[name].detach() for name in shifts}
+    fixed = {name: tensor for name, tensor in inputs.items() if create_graph and not state[name].requires_grad}
     with torch.enable_grad():
-        with DenseCalls(weights, shifts) if shifts else nullcontext() as calls:
+        with DenseCalls(weights, shifts) as dense, ConvolutionCalls(fixed) as convolutions:
             outputs = task.forward({**state, **inputs, **weights}, batch.images)
         loss = task.loss(outputs, batch.targets).mean()
-        places = [calls.outputs[name][0] for name in shifts] if calls else []
+        dense_outputs = [dense.outputs[name][0] for name in shifts]
+        places = [*dense_outputs, *(call.outputs for call in convolutions.calls)]
         gradients = torch.autograd.grad(
-            loss, [*inputs.values(), *places], create_graph=create_graph, allow_unused=True, materialize_grads=True
+            loss, [*places, *inputs.values()], create_graph=create_graph, allow_unused=True, materialize_grads=True
         )
-    found: dict[str, Tensor | OuterSum] = dict(zip(inputs, gradients, strict=False))
-    if calls is None:
-        return {name: gradient for name, gradient in found.items() if isinstance(gradient, Tensor)}
-    slopes = gradients[len(inputs) :]
-    found |= {name: calls.gradient(name, slope) for name, slope in zip(shifts, slopes, strict=True)}
+        slopes, rest = gradients[: len(shifts)], gradients[len(shifts) : len(places)]
+        formed = convolutions.gradients(rest)
+    found: dict[str, Tensor | OuterSum] = dict(zip(inputs, gradients[len(places) :], strict=True))
+    # Added to what other uses of the weight give, mostly nothing; that of equal channels is broadcast to all of them.
+    found |= {name: found[name] + gradient for name, gradient in formed.items()}
+    found |= {name: dense.gradient(name, slope) for name, slope in zip(shifts, slopes, strict=True)}
     return FactoredTensors({name: found[name] for name in task.trainable})
 
 

@@ -2,6 +2,7 @@
 
 from gradiograph.log.cell import Cell, cell_id
 from gradiograph.log.log import VERSION, Log
+from gradiograph.log.trainings import ModelCell, Trainings
 from gradiograph.log.victims import Victims
 
-__all__ = ["VERSION", "Cell", "Log", "Victims", "cell_id"]
+__all__ = ["VERSION", "Cell", "Log", "ModelCell", "Trainings", "Victims", "cell_id"]

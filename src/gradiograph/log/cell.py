@@ -34,6 +34,7 @@ class Cell:
         num_bytes: Size of the update on the wire; 0 for controls without an update.
         flags: Such as "truncated" and "approximate".
         objective: The attack's objective after each step.
+        round: The round of the training whose update was attacked, from 1.
     """
 
     id: str
@@ -48,8 +49,10 @@ class Cell:
     num_bytes: int = 0
     flags: tuple[str, ...] = ()
     objective: tuple[float, ...] = ()
+    round: int = 1
 
     @property
-    def place(self) -> tuple[str, str, str, str, str, int, int, str]:
+    def place(self) -> tuple[str | int, ...]:
         """The key that sorts cells."""
-        return (self.task, self.protocol, self.defence, self.attack, self.control, self.batch, self.seed, self.id)
+        grid = (self.task, self.protocol, self.defence, self.attack, self.control)
+        return (*grid, self.round, self.batch, self.seed, self.id)

@@ -13,6 +13,7 @@ from gradiograph.log.atomic import is_temporary, make_folder, new_folder, remove
 from gradiograph.log.cell import Cell
 from gradiograph.log.pictures import pack, png, unpack
 from gradiograph.log.rows import place, read_lines, to_csv, to_lines
+from gradiograph.log.trainings import Trainings
 from gradiograph.log.victims import Victims
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ class Log:
                 "Use the Gradiograph that wrote it, or run the audit again."
             )
             raise LogProblem(msg)
-        for folder in (directory, directory / "cells", directory / "victims"):
+        for folder in (directory, directory / "cells", directory / "victims", *Trainings(directory).folders):
             remove_leftovers(folder)
         return cls(directory, header)
 
@@ -89,6 +90,11 @@ class Log:
     def directory(self) -> Path:
         """The run's folder."""
         return self._directory
+
+    @property
+    def trainings(self) -> Trainings:
+        """The trainings of the utility: their checkpoints, and what they predict."""
+        return Trainings(self._directory)
 
     @property
     def header(self) -> dict[str, Any]:

@@ -53,4 +53,4 @@ def to_csv(rows: Iterable[Row]) -> bytes:
 def place(row: Row) -> tuple[str | int, ...]:
     """The key that sorts rows, whatever order the cells ran in."""
     grid = (row.task, row.protocol, row.defence, row.attack, row.control)
-    return (*grid, row.batch, row.seed, row.metric, row.record)
+    return (*grid, row.round, row.batch, row.seed, row.metric, row.record)

@@ -2,34 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import islice
-from math import ceil
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import ClassVar
 
-import torch
-from pydantic import Field
-
-from gradiograph.core.errors import BadSetting
-from gradiograph.core.factored import FactoredTensors, factors
-from gradiograph.core.protocol import LocalUpdate, Protocol
 from gradiograph.core.registry import register
-from gradiograph.core.task import buffer_change, copy_buffers, factored_shifts, mean_gradient
-from gradiograph.core.tensors import Batch
-from gradiograph.protocols.augmentation import Augmentation, augment
-from gradiograph.protocols.optimisers import Memory, Step, adamw, sgd
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from gradiograph.core.task import Task
-    from gradiograph.core.tensors import Tensors
+from gradiograph.protocols.local_training import LocalTraining
 
 
 @register("protocol", "fedavg", paper="McMahan et al. 2017, arXiv 1602.05629")
 @dataclass(frozen=True, kw_only=True)
-class FedAvg(Protocol):
+class FedAvg(LocalTraining):
     """Local training, after which weights after minus weights before are sent (McMahan et al. 2017, algorithm 1).
 
     Args:
@@ -43,101 +25,4 @@ class FedAvg(Protocol):
         augmentation: What the client draws anew in every step: "flip", "shift", "rotate".
     """
 
-    local_steps: Annotated[int, Field(ge=1)] | None = None
-    local_epochs: Annotated[int, Field(ge=1)] | None = None
-    learning_rate: Annotated[float, Field(gt=0)]
-    batch_size: Annotated[int, Field(ge=1)] | None = None
-    optimiser: Literal["sgd", "adamw"] = "sgd"
-    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    weight_decay: Annotated[float, Field(ge=0)] = 0.0
-    augmentation: tuple[Augmentation, ...] = ()
-
-    def __post_init__(self) -> None:
-        if (self.local_steps is None) == (self.local_epochs is None):
-            msg = (
-                "fedavg needs either local_steps or local_epochs; "
-                f"got local_steps = {self.local_steps}, local_epochs = {self.local_epochs}."
-            )
-            raise BadSetting(msg)
-        if self.optimiser == "adamw" and self.momentum:
-            msg = f"fedavg: momentum = {self.momentum} belongs to optimiser = 'sgd'; 'adamw' has its own. Remove it."
-            raise BadSetting(msg)
-
-    @property
-    def kind(self) -> Literal["gradient", "delta"]:
-        """A delta."""
-        return "delta"
-
-    @property
-    def augments(self) -> bool:
-        """Whether any augmentation is set."""
-        return bool(self.augmentation)
-
-    @property
-    def step_size(self) -> float:
-        """The local learning rate."""
-        return self.learning_rate
-
-    def num_steps(self, num_examples: int) -> int:
-        """Optimiser steps in a round on this many images.
-
-        Raises:
-            BadSetting: a mini-batch is larger than this many images.
-        """
-        steps_an_epoch = ceil(num_examples / self._batch_size(num_examples))
-        return self.local_steps or (self.local_epochs or 0) * steps_an_epoch
-
-    def local_update(
-        self,
-        task: Task,
-        state: Tensors,
-        batch: Batch,
-        generator: torch.Generator | None,
-        *,
-        differentiable: bool = False,
-    ) -> LocalUpdate:
-        """The change of the weights and of the buffers; see `Protocol.local_update`."""
-        steps = self.num_steps(len(batch))
-        buffers = copy_buffers(task, state)
-        # Plain SGD moves a dense weight by outer products; the replay keeps these in place of the weight itself.
-        linear = differentiable and self.optimiser == "sgd" and not self.weight_decay
-        shifts = factored_shifts(task, state, batch, steps) if linear else {}
-        weights = {name: state[name].detach() for name in task.trainable if name not in shifts}
-        memory: dict[str, Memory] = dict.fromkeys(task.trainable, ())
-        step = self._optimiser()
-        for count, indices in enumerate(islice(self._mini_batches(len(batch), generator), steps)):
-            images = batch.images[indices]
-            if self.augmentation and generator is not None:
-                images = augment(images, self.augmentation, generator)
-            part, now = Batch(images, batch.targets[indices]), {**state, **buffers, **weights}
-            gradient = mean_gradient(task, now, part, create_graph=differentiable, shifts=shifts)
-            for name in weights:
-                weights[name], memory[name] = step(weights[name], gradient[name], memory[name], count)
-            for name in shifts:
-                shifts[name], memory[name] = step(shifts[name], factors(gradient, name), memory[name], count)
-        changes = {name: weight - state[name] for name, weight in weights.items()}
-        tensors: Tensors = FactoredTensors({**changes, **shifts}) if shifts else changes
-        return LocalUpdate(tensors, buffer_change(state, buffers))
-
-    def _batch_size(self, num_examples: int) -> int:
-        size = num_examples if self.batch_size is None else self.batch_size
-        if size > num_examples:
-            msg = (
-                f"fedavg: batch_size = {size} is larger than the client's {num_examples} images. "
-                f"Set batch_size to at most {num_examples}, or victims.size to at least {size}."
-            )
-            raise BadSetting(msg)
-        return size
-
-    def _mini_batches(self, num_examples: int, generator: torch.Generator | None) -> Iterator[Tensor]:
-        """Epoch after epoch without end; each shuffled by the client, in the order given for the attacker."""
-        size = self._batch_size(num_examples)
-        while True:
-            whole = size == num_examples or generator is None
-            order = torch.arange(num_examples) if whole else torch.randperm(num_examples, generator=generator)
-            yield from torch.split(order, size)
-
-    def _optimiser(self) -> Step:
-        if self.optimiser == "adamw":
-            return adamw(learning_rate=self.learning_rate, weight_decay=self.weight_decay)
-        return sgd(learning_rate=self.learning_rate, momentum=self.momentum, weight_decay=self.weight_decay)
+    name: ClassVar[str] = "fedavg"

@@ -7,8 +7,10 @@ import re
 from typing import TYPE_CHECKING
 
 from gradiograph.report.ceiling import CEILING_MEANING, CeilingBlock, ceilings
+from gradiograph.report.policy import policy_of, rule
 from gradiograph.report.results import UNDEFENDED, Results
 from gradiograph.report.tables import Entry, Line, blocks, columns, references
+from gradiograph.report.utility import Model, models, utility_tables
 from gradiograph.report.verdict import judge
 from gradiograph.report.wording import measure
 
@@ -42,6 +44,8 @@ def render_markdown(log: Log) -> str:
         where = f" ({_plain(' / '.join(verdict.finding.setting))})" if len(results.settings) > 1 else ""
         text = " ".join(filter(None, (verdict.sentence, f"Worst patient: {verdict.worst}", *verdict.notes)))
         lines.append(f"- **{_plain(name)}{where}: {verdict.status.value}.** {_plain(text)}")
+    found = models(results)
+    lines += _policy(results, found)
     metrics, _ = columns(results)
     for setting in results.settings:
         lines += ["", f"## {_plain(' / '.join(setting))}", "", *_table_head(metrics)]
@@ -50,8 +54,32 @@ def render_markdown(log: Log) -> str:
             lines += [_table_row(name, line, block.guarantee) for line in block.lines]
         lines += [_table_row("", line, "") for line in references(results, setting, metrics)]
         lines += _ceiling(ceilings(results, setting, metrics), metrics)
+    lines += _utility(results, found)
     lines += ["", "Means with 95 % intervals; then the worst film, then the control (other patients' updates)."]
     return "\n".join(lines) + "\n"
+
+
+def _policy(results: Results, found: Sequence[Model]) -> list[str]:
+    """What passes the audit's own policy; no lines where there is none."""
+    policy = policy_of(results)
+    if policy is None:
+        return []
+    rulings = rule(results, policy, found)
+    told = [(r.defence, "passes" if r.passed else f"fails: {'; '.join(r.failures)}") for r in rulings]
+    return ["", "## Policy", "", *(f"- **{_plain(defence)}** {_plain(text)}." for defence, text in told)]
+
+
+def _utility(results: Results, found: Sequence[Model]) -> list[str]:
+    """What the trained models are worth; no lines where none was trained."""
+    lines: list[str] = []
+    for table in utility_tables(results, found) if found else []:
+        titles = ["Trained with", *table.titles, "Loss", f"{table.score} by site", "Sent in a round", "Time of a round"]
+        lines += ["", f"## Utility: {_plain(' / '.join(table.setting))}", "", *_head(titles)]
+        for line in table.lines:
+            name = " ".join(filter(None, (line.name, line.failed)))
+            cells = [name, *line.values, line.loss, line.sites, line.sent, line.seconds]
+            lines.append(f"| {' | '.join(map(_plain, cells))} |")
+    return lines
 
 
 def _ceiling(blocks: Sequence[CeilingBlock], metrics: Sequence[str]) -> list[str]:

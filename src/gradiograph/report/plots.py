@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from gradiograph.log import Cell
 
 # Okabe and Ito's colours: told apart with any colour vision.
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
-_INK, _MUTED = "#1b2430", "#8a94a3"
-_STYLE: Any = {  # matplotlib types its keys as one long literal
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+_INK, MUTED = "#1b2430", "#8a94a3"
+STYLE: Any = {  # matplotlib types its keys as one long literal
     "svg.hashsalt": "gradiograph",
     "svg.fonttype": "none",
     "font.family": "sans-serif",
@@ -60,17 +60,17 @@ def leakage(results: Results, setting: Setting, number: int) -> str | None:
     metrics = [name for name in _PANELS if name in results.metrics] or list(results.metrics[:1])
     defences = results.defences(setting)
     attacks = list(dict.fromkeys(a for d in defences for a in results.attacks(setting, d)))
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         height = 1.3 + len(defences) * max(0.42, 0.22 * len(attacks))
         figure = Figure(figsize=(9.6, height), layout="constrained")
         axes = figure.subplots(1, len(metrics), sharey=True, squeeze=False)[0]
         for axis, metric in zip(axes, metrics, strict=True):
             _leakage_panel(axis, results, setting, metric, defences, attacks)
-        axes[0].set_yticks(range(len(defences)), [_short(_name(label), _LABEL) for label in defences])
+        axes[0].set_yticks(range(len(defences)), [short(_name(label), _LABEL) for label in defences])
         axes[0].invert_yaxis()
         handles, labels = axes[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False, fontsize=8.5)
-        return _svg(figure, f"leakage{number}")
+        return svg(figure, f"leakage{number}")
 
 
 def objectives(results: Results, setting: Setting, number: int) -> str | None:
@@ -92,12 +92,12 @@ def objectives(results: Results, setting: Setting, number: int) -> str | None:
         return None
     columns = min(3, len(attacks))
     rows = -(-len(attacks) // columns)
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure = Figure(figsize=(9.6, 0.6 + 2.5 * rows), layout="constrained")
         grid = figure.subplots(rows, columns, squeeze=False).flat
         for axis, attack in zip(grid, attacks, strict=False):
             _objective_panel(axis, [cell for cell in cells if cell.attack == attack], defences)
-            axis.set_title(_short(attack, _LABEL), fontsize=9.5, loc="left")
+            axis.set_title(short(attack, _LABEL), fontsize=9.5, loc="left")
         for axis in list(grid):
             axis.set_visible(False)
         pairs = (zip(*axis.get_legend_handles_labels(), strict=True) for axis in figure.axes)
@@ -105,7 +105,7 @@ def objectives(results: Results, setting: Setting, number: int) -> str | None:
         figure.legend(
             list(handles.values()), list(handles), loc="outside lower center", ncols=2, frameon=False, fontsize=8.5
         )
-        return _svg(figure, f"objectives{number}")
+        return svg(figure, f"objectives{number}")
 
 
 def _leakage_panel(
@@ -114,7 +114,7 @@ def _leakage_panel(
     shown = measure(metric)
     step = 0.62 / max(1, len(attacks))
     for place, attack in enumerate(attacks):
-        colour = _COLOURS[place % len(_COLOURS)]
+        colour = COLOURS[place % len(COLOURS)]
         offset = (place - (len(attacks) - 1) / 2) * step
         for control, face, name in ((ATTACK, colour, attack), (MISMATCHED, "white", f"{attack}, control")):
             found = [
@@ -130,12 +130,12 @@ def _leakage_panel(
                 for part in ("low", "mean", "high")
             )
             axis.hlines(heights, low, high, color=colour, linewidth=1.6 if control == ATTACK else 0.8)
-            axis.plot(mean, heights, "o", ms=5, mfc=face, mec=colour, linestyle="none", label=_short(name, _LEGEND))
+            axis.plot(mean, heights, "o", ms=5, mfc=face, mec=colour, linestyle="none", label=short(name, _LEGEND))
     stock = results.reference(setting, STOCK, metric)
     if stock is not None and metric == "lpips":
-        axis.axvline(float(stock.values.mean()), color=_MUTED, linestyle=(0, (4, 3)), linewidth=1, zorder=0)
+        axis.axvline(float(stock.values.mean()), color=MUTED, linestyle=(0, (4, 3)), linewidth=1, zorder=0)
         axis.annotate("stock film", (float(stock.values.mean()), 1.0), xycoords=("data", "axes fraction"),
-                      ha="center", va="bottom", fontsize=8, color=_MUTED)  # fmt: skip
+                      ha="center", va="bottom", fontsize=8, color=MUTED)  # fmt: skip
     leaks = "right" if next(v.larger_leaks_more for k, v in results.tables.items() if k.metric == metric) else "left"
     axis.set_xlabel(f"{shown.title}{f' ({shown.unit.strip()})' if shown.unit else ''}\nleaks more to the {leaks}")
     axis.grid(axis="x", color="#e8ebef", linewidth=0.8)
@@ -158,8 +158,8 @@ def _objective_panel(axis: Axes, cells: Sequence[Cell], defences: Sequence[str])
         length = min(map(len, own))
         median = np.median([curve[:length] for curve in own], axis=0)
         steps = np.unique(np.linspace(0, length - 1, min(length, _POINTS)).astype(int))
-        label = _short(_name(defence), _LEGEND)
-        axis.plot(steps + 1, median[steps], color=_COLOURS[place % len(_COLOURS)], linewidth=1.4, label=label)
+        label = short(_name(defence), _LEGEND)
+        axis.plot(steps + 1, median[steps], color=COLOURS[place % len(COLOURS)], linewidth=1.4, label=label)
     axis.set_xlabel("step")
     axis.set_ylabel("objective / its first value" if relative else "objective")
     if relative and curves:
@@ -173,12 +173,12 @@ def _name(defence: str) -> str:
     return "no protection" if defence == "none" else defence
 
 
-def _short(label: str, width: int) -> str:
+def short(label: str, width: int) -> str:
     """In lines short enough for an axis or legend; a leading underscore would hide a label from the legend."""
     return textwrap.fill(label.lstrip("_"), width, max_lines=3, placeholder=" …")
 
 
-def _svg(figure: Figure, prefix: str) -> str:
+def svg(figure: Figure, prefix: str) -> str:
     """The figure's SVG element, the same for the same figure, with ids that no other figure on the page has."""
     buffer = io.StringIO()
     figure.savefig(

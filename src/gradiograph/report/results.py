@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from gradiograph.core.errors import LogProblem
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from gradiograph.core.records import Row
-    from gradiograph.log import Cell, Log
+    from gradiograph.log import Cell, Log, Trainings
 
 ATTACK, MISMATCHED, STOCK, MEAN = "none", "mismatched_update", "stock_film", "mean_film"
 ORACLE = "ceiling_"
@@ -23,7 +23,8 @@ UNDEFENDED = "none"
 _NO_HEADER: Mapping[str, Any] = {
     "status": "", "error": None, "name": "", "purpose": "", "authorised_by": "", "command": "", "created": "",
     "spec": {}, "defaults": [], "environment": {}, "data": {}, "threat": {}, "tasks": [], "protocols": [],
-    "defences": [], "attacks": [], "metrics": [], "not_measured": [], "cells_total": 0,
+    "defences": [], "attacks": [], "metrics": [], "not_measured": [], "cells_total": 0, "trainings_total": 0,
+    "utility": None,
 }  # fmt: skip
 
 
@@ -31,7 +32,7 @@ Entry = TypeVar("Entry", "Cell", "Row")
 
 
 class Setting(NamedTuple):
-    """What is trained and how: the labels of a task and a protocol."""
+    """What is trained and how: the labels of a task and a protocol. A task at a later round is one of its own."""
 
     task: str
     protocol: str
@@ -48,6 +49,8 @@ class Results:
         tables: These rows by what they are about.
         oracle_cells: The cells of the controls that see the truth, sorted: the ceiling.
         oracle_rows: Their rows, sorted.
+        rounds: The attacked rounds of the training, from 1.
+        trainings: What was trained; None in results that were not read from a log.
     """
 
     header: Mapping[str, Any]
@@ -56,6 +59,8 @@ class Results:
     tables: Mapping[Key, Values] = field(repr=False)
     oracle_cells: tuple[Cell, ...] = field(repr=False, default=())
     oracle_rows: tuple[Row, ...] = field(repr=False, default=())
+    rounds: tuple[int, ...] = (1,)
+    trainings: Trainings | None = field(repr=False, default=None)
 
     @classmethod
     def read(cls, log: Log) -> Results:
@@ -65,8 +70,8 @@ class Results:
             LogProblem: nothing was scored yet.
         """
         header, all_cells, all_rows = {**_NO_HEADER, **log.header}, log.cells(), log.rows()
-        cells, oracle_cells = _parted(all_cells)
-        rows, oracle_rows = _parted(all_rows)
+        cells, oracle_cells = _parted(map(_at_its_round, all_cells))
+        rows, oracle_rows = _parted(map(_at_its_round, all_rows))
         if not rows:
             msg = (
                 f"The run has no results to report: {len(all_cells)} of {header['cells_total']} cells are done and "
@@ -80,6 +85,8 @@ class Results:
             tables=collect(rows),
             oracle_cells=oracle_cells,
             oracle_rows=oracle_rows,
+            rounds=tuple(sorted({row.round for row in rows})),
+            trainings=log.trainings,
         )
 
     @property
@@ -134,6 +141,15 @@ class Results:
     def entries(self, kind: str) -> dict[str, Mapping[str, Any]]:
         """The header's entries of a kind, such as "defences", by label."""
         return {entry["label"]: entry for entry in self.header[kind]}
+
+
+def task_at(task: str, number: int) -> str:
+    """The label of a task whose update was attacked in this round of its training."""
+    return task if number == 1 else f"{task}, round {number}"
+
+
+def _at_its_round(entry: Entry) -> Entry:
+    return replace(entry, task=task_at(entry.task, entry.round)) if entry.round > 1 else entry
 
 
 def _parted(entries: Iterable[Entry]) -> tuple[tuple[Entry, ...], tuple[Entry, ...]]:

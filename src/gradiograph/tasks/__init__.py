@@ -7,6 +7,7 @@ from gradiograph.tasks.losses import cross_entropy
 from gradiograph.tasks.resnet18 import resnet18
 from gradiograph.tasks.resnet18_groupnorm import resnet18_groupnorm
 from gradiograph.tasks.resnet_wide_head import resnet_wide_head
+from gradiograph.tasks.small_cnn import small_cnn
 from gradiograph.tasks.weights import check_state, load_into, load_state
 
 __all__ = [
@@ -20,4 +21,5 @@ __all__ = [
     "resnet18",
     "resnet18_groupnorm",
     "resnet_wide_head",
+    "small_cnn",
 ]

@@ -13,6 +13,7 @@ from gradiograph.testing.defence import check_defence
 from gradiograph.testing.metric import check_metric
 from gradiograph.testing.protocol import check_protocol
 from gradiograph.testing.rooms import load_rooms
+from gradiograph.testing.server import check_server
 from gradiograph.testing.task import check_task
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "check_defence",
     "check_metric",
     "check_protocol",
+    "check_server",
     "check_task",
     "load_rooms",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib import import_module
 
-ROOMS = ("data", "tasks", "protocols", "defences", "attacks", "metrics")
+ROOMS = ("data", "tasks", "protocols", "defences", "federation", "attacks", "metrics")
 
 
 def load_rooms() -> None:

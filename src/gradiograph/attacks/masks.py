@@ -1,0 +1,136 @@
+"""Masks and summands of a two-class gradient: a row is its unit's scale times a sum over the images it fires for."""
+
+from __future__ import annotations
+
+from itertools import product
+from typing import TYPE_CHECKING
+
+import torch
+
+from gradiograph.attacks.hidden import quadratic
+from gradiograph.attacks.mixture import Mixture
+from gradiograph.attacks.scores import FLOOR, Scores
+from gradiograph.attacks.vertices import generators
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from gradiograph.attacks.dense_layer import SeenLayer
+    from gradiograph.core.attack import Observation
+
+LARGEST = 8
+"""Largest batch for which every combination of firing images is tried for each unit."""
+STRANGE = 4.0
+"""A row whose misfit is this many times the median's is of a unit that switches within the round: it is left out."""
+SMALLEST = 1e-20
+"""Keeps the normal equations regular where no unit fires at all."""
+
+
+def summands_of(scores: Scores, scale: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor] | None:
+    """Masks (U, B) and summands (B, D) of which a gradient's scores are subset sums; None where too little is sure.
+
+    Args:
+        scores: Of the gradient's rows.
+        scale: (U,), the difference of the head's two weights of each unit.
+        generator: Draws the starts of the search.
+    """
+    size = scale.double()
+    points = torch.where(size[:, None] == 0, torch.nan, scores.values / size[:, None])
+    corners = generators(points, scores.errors / size.abs(), scores.values.shape[1], generator)
+    if corners is None:
+        return None
+    every = _all_masks(len(corners), corners)
+    off = (scores.values[:, None] - size[:, None, None] * (every @ corners)).square().sum(dim=2)
+    masks = every[off.argmin(dim=1)]
+    return masks.to(scores.basis), corners.to(scores.basis) @ scores.basis
+
+
+def seen_mixture(gradient: Tensor, scale: Tensor, summands: Tensor, steady: Tensor | None = None) -> Mixture:
+    """The masks that fit best with these summands, then the best summands with these masks, in least squares.
+
+    Args:
+        gradient: (U, D), with noise of one size.
+        scale: (U,).
+        summands: (B, D), to begin with.
+        steady: (U,), 1.0 for the units that count, 0.0 for others; None counts all.
+    """
+    every = _all_masks(len(summands), gradient)
+    squares = gradient.square().sum(dim=1)
+    gram, along = summands @ summands.T, gradient @ summands.T
+    cost = scale[:, None].square() * ((every @ gram) * every).sum(dim=1) - 2 * scale[:, None] * (along @ every.T)
+    left, chosen = (squares[:, None] + cost).min(dim=1)
+    trusted = (left <= STRANGE * left[squares > 0].median()).to(gradient)
+    if steady is not None:
+        trusted = trusted * steady
+    fires = scale[:, None] * every[chosen]
+    normal = (fires * trusted[:, None]).T @ fires
+    normal = normal + (1e-6 * normal.trace() + SMALLEST) * torch.eye(len(normal)).to(normal)
+    summands = torch.linalg.solve(normal, (fires * trusted[:, None]).T @ gradient)
+    rest = ((gradient - fires @ summands).square().sum(dim=1) * trusted).sum() / trusted.sum() / gradient.shape[1]
+    return _mixture(fires, summands, normal / rest.clamp_min(torch.finfo(rest.dtype).tiny))
+
+
+def hidden_mixture(
+    observation: Observation,
+    layer: SeenLayer,
+    scale: Tensor,
+    masks: Tensor,
+    summands: Tensor,
+    doubt: float,
+    steady: Tensor | None = None,
+) -> Mixture:
+    """The same behind a channel that hides values: one Newton step of the likelihood, for the masks, then the summands.
+
+    Args:
+        observation: Its defence must be known.
+        layer: The layer.
+        scale: (U,).
+        masks: (U, B), to begin with.
+        summands: (B, D), to begin with.
+        doubt: How far these may be off, as a share of their root mean square.
+        steady: (U,); see `seen_mixture`.
+    """
+    fires = scale[:, None] * masks
+    mean = fires @ summands
+    energy = mean.square().mean(dim=1, keepdim=True)
+    variance = doubt**2 * energy + FLOOR * energy.mean()
+    near = quadratic(observation, layer, mean, variance)
+    slopes, precisions = near.rows(summands)
+    every = _all_masks(len(summands), summands)
+    change = scale[:, None, None] * (every - masks[:, None])
+    cost = 0.5 * torch.einsum("uma,uab,umb->um", change, precisions, change) - torch.einsum(
+        "ua,uma->um", slopes, change
+    )
+    now = scale[:, None] * every[cost.argmin(dim=1)]
+    moved = near.moved((now - fires) @ summands)
+    told = moved.weight.sum(dim=1)
+    strange = moved.slope.square().sum(dim=1) / told.clamp_min(SMALLEST)
+    trusted = (strange <= STRANGE * _median(strange, (told * variance.squeeze(1)) * now.any(dim=1))).to(summands)
+    if steady is not None:
+        trusted = trusted * steady
+    slopes, precisions = moved.columns(now * trusted[:, None])
+    error = torch.diag((doubt**2 * summands.square().mean(dim=1)).clamp_min(SMALLEST))
+    free = torch.linalg.inv(error.double())
+    step = torch.linalg.solve(precisions.double() + free, slopes.double()[..., None]).squeeze(-1).T
+    # What the likelihood says is no surer than the model: (precision^-1 + error)^-1.
+    eye = torch.eye(len(summands)).to(summands)
+    tempered = torch.linalg.solve(eye + precisions @ error, precisions)
+    return _mixture(now, summands + step.to(summands), tempered)
+
+
+def _mixture(mixing: Tensor, summands: Tensor, precision: Tensor) -> Mixture:
+    """With every feature's mean 1."""
+    lengths = summands.mean(dim=1)
+    lengths = torch.where(lengths == 0, 1.0, lengths)
+    return Mixture(mixing * lengths, summands / lengths[:, None], precision * lengths[:, None] * lengths)
+
+
+def _median(values: Tensor, weights: Tensor) -> Tensor:
+    """The value that has half of the weights below it."""
+    order = values.argsort()
+    below = weights[order].cumsum(dim=0)
+    return values[order[int((below < 0.5 * below[-1]).sum())]]
+
+
+def _all_masks(count: int, like: Tensor) -> Tensor:
+    return torch.tensor(list(product([0.0, 1.0], repeat=count))).to(like)

@@ -1,0 +1,213 @@
+"""The trainings of an audit: every protection, and what it is compared with, each trained once for each seed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from gradiograph.audit.catalogue import label, stack_label
+from gradiograph.audit.scoring import pseudonym_key
+from gradiograph.core.errors import DataProblem, TrainingFailed
+from gradiograph.core.predictions import Predictions
+from gradiograph.core.records import pseudonym
+from gradiograph.core.tensors import Batch
+from gradiograph.federation import Federation, Rounds, Site, pack, predict, train, unpack
+from gradiograph.log import ModelCell, cell_id
+from gradiograph.utility import MEASURES
+
+if TYPE_CHECKING:
+    from gradiograph.audit.grid import GridCell
+    from gradiograph.audit.plan import Plan
+    from gradiograph.audit.spec import Spec
+    from gradiograph.core.records import Dataset, Record
+    from gradiograph.core.task import Task
+    from gradiograph.core.tensors import Tensors
+    from gradiograph.federation import Training
+    from gradiograph.log import Log
+
+FEDERATED, POOLED, ALONE = "federated", "pooled", "site "
+"""The arms: the federation itself, all films at one site, one site by itself (its number follows)."""
+_BLOCK = 256
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlannedTraining:
+    """One training: the components' settings, and which arm it is."""
+
+    task: dict[str, Any]
+    protocol: dict[str, Any]
+    defence: tuple[dict[str, Any], ...]
+    arm: str
+    seed: int
+
+    @property
+    def key(self) -> dict[str, Any]:
+        """The labels, as in the log."""
+        return {
+            "task": label(self.task),
+            "protocol": label(self.protocol),
+            "defence": stack_label(list(self.defence)),
+            "arm": self.arm,
+            "seed": self.seed,
+        }
+
+    @property
+    def id(self) -> str:
+        """The hash of all labels."""
+        return cell_id(**self.key)
+
+
+def planned_trainings(spec: Spec) -> tuple[PlannedTraining, ...]:
+    """All trainings of an audit, seed by seed; none where it has no table `utility`."""
+    if spec.utility is None:
+        return ()
+    arms = [(tuple(stack), FEDERATED) for stack in spec.defences]
+    arms += [((), POOLED)] if "pooled" in spec.utility.references else []
+    arms += [((), f"{ALONE}{site}") for site in range(spec.utility.sites)] if "alone" in spec.utility.references else []
+    return tuple(
+        PlannedTraining(task=task, protocol=protocol, defence=defence, arm=arm, seed=seed)
+        for seed, task, protocol, (defence, arm) in product(spec.seeds, spec.task, spec.protocol, arms)
+    )
+
+
+def federation(made: Plan, planned: PlannedTraining) -> Federation:
+    """The federation of a training.
+
+    Raises:
+        BadInput: a site has no films or fewer than a mini-batch, or more clients are asked for than there are sites.
+    """
+    utility, sites = made.utility, made.sites
+    chosen = site_records(made)
+    empty = [site for site, records in enumerate(chosen) if not records]
+    if empty:
+        msg = f"utility: site {empty[0]} has no films in split '{utility.train}'. Lower utility.sites = {len(chosen)}."
+        raise DataProblem(msg)
+    arms = {FEDERATED: chosen, POOLED: [[record for records in chosen for record in records]]}
+    parts = arms[planned.arm] if planned.arm in arms else [chosen[int(planned.arm.removeprefix(ALONE))]]
+    whole = planned.arm == FEDERATED
+    return Federation(
+        task=made.task(planned.task, planned.seed),
+        sites=tuple(_site(sites, records) for records in parts),
+        protocol=made.builder.make("protocol", planned.protocol),
+        defence=made.builder.chain(planned.defence),
+        server=made.builder.make("server", utility.server),
+        rounds=Rounds(
+            rounds=utility.rounds,
+            clients_per_round=utility.clients_per_round if whole else None,
+            min_clients=utility.min_clients if whole else 1,
+            keep=tuple(number for number in utility.attack_rounds if number > 1) if whole else (),
+        ),
+        seed=planned.seed,
+    )
+
+
+def run_training(made: Plan, log: Log, planned: PlannedTraining, share: Callable[[float], None]) -> None:
+    """Train from the last checkpoint on, and write what the model says of the test films, unless the log has it.
+
+    A training that cannot go on is written as such: it is a result, and the audit continues.
+    """
+    if log.trainings.has(planned.id):
+        return
+    made_up = federation(made, planned)
+    stored = log.trainings.checkpoint(planned.id)
+    training = unpack(stored, made_up) if stored else None
+    reached: list[Training] = [training] if training else []
+
+    def keep(now: Training) -> None:
+        log.trainings.keep(planned.id, pack(now))
+        reached[:] = [now]
+        share(now.round / made.utility.rounds)
+
+    watched = _Watch(made, made_up.task)
+    try:
+        training = train(made_up, start=training, keep=keep, evaluate=watched.scores)
+    except TrainingFailed as error:
+        history = reached[0].history if reached else ()
+        log.trainings.write(ModelCell(id=planned.id, **planned.key, failed=str(error), history=history), None)
+        return
+    records = judged_records(made)
+    key = pseudonym_key(log.directory)
+    predictions = Predictions(
+        labels=np.array([record.label for record in records], dtype=np.int64),
+        probabilities=_probabilities(made_up.task, training.state, made.sites, records),
+        patients=np.array([pseudonym(key, record.patient) for record in records]),
+        sites=np.array([record.client for record in records], dtype=np.int64),
+    )
+    log.trainings.write(ModelCell(id=planned.id, **planned.key, history=training.history), predictions)
+
+
+def judged_records(made: Plan) -> tuple[Record, ...]:
+    """The films that the models are judged on: the test split without the patients who are attacked."""
+    attacked = _attacked(made)
+    return tuple(r for r in made.sites.select(split=made.utility.test) if r.patient not in attacked)
+
+
+def site_records(made: Plan) -> list[list[Record]]:
+    """The films that each site trains on: those of the training split, without the patients who are attacked."""
+    attacked, films = _attacked(made), made.sites.select(split=made.utility.train)
+    own = [record for record in films if record.patient not in attacked]
+    return [[record for record in own if record.client == site] for site in range(made.utility.sites)]
+
+
+def training_of(made: Plan, cell: GridCell) -> PlannedTraining:
+    """The training whose later round a cell attacks."""
+    return next(
+        planned
+        for planned in made.trainings
+        if (planned.arm, planned.seed) == (FEDERATED, cell.seed)
+        and (planned.task, planned.protocol, planned.defence) == (cell.task, cell.protocol, cell.defence)
+    )
+
+
+def state_before(made: Plan, log: Log, cell: GridCell, task: Task) -> Tensors | None:
+    """Weights and buffers before the cell's round; None where the training never came to it."""
+    if cell.round == 1:
+        return made.captured.state if made.captured else task.state()
+    planned = training_of(made, cell)
+    stored = log.trainings.checkpoint(planned.id)
+    return unpack(stored, federation(made, planned)).kept.get(cell.round) if stored else None
+
+
+def _attacked(made: Plan) -> set[str]:
+    return {record.patient for batch in made.films.victims for record in batch.records}
+
+
+def _site(sites: Dataset, records: Sequence[Record]) -> Site:
+    def read() -> Batch:
+        labels = torch.tensor([record.label for record in records], dtype=torch.int64)
+        return Batch(torch.from_numpy(sites.read([record.index for record in records])), labels)
+
+    return Site(num_examples=len(records), read=read)
+
+
+def _probabilities(task: Task, state: Tensors, sites: Dataset, records: Sequence[Record]) -> np.ndarray:
+    indices = [record.index for record in records]
+    blocks = (indices[start : start + _BLOCK] for start in range(0, len(indices), _BLOCK))
+    return predict(task, state, (torch.from_numpy(sites.read(block)) for block in blocks)).numpy()
+
+
+class _Watch:
+    """Scores a state on the watched films after every round: all together, and site by site."""
+
+    def __init__(self, made: Plan, task: Task) -> None:
+        watch = made.utility.watch
+        self._records = made.sites.select(split=watch) if watch else ()
+        self._made, self._task = made, task
+
+    def scores(self, state: Tensors) -> Mapping[str, float | None]:
+        if not self._records:
+            return {}
+        found = Predictions(
+            labels=np.array([record.label for record in self._records], dtype=np.int64),
+            probabilities=_probabilities(self._task, state, self._made.sites, self._records),
+            patients=np.array([""] * len(self._records)),
+            sites=np.array([record.client for record in self._records], dtype=np.int64),
+        )
+        measure = MEASURES[self._made.utility.score]
+        by_site = {f"site {site}": measure(found.at(site)) for site in range(self._made.utility.sites)}
+        return {"pooled": measure(found), **by_site}
