@@ -7,7 +7,9 @@ from torch import nn
 from attack_observations import ignore, observe, per_example
 from gradiograph.attacks.cone import extreme_rays, sharpen
 from gradiograph.attacks.eigen import fit_eigen, save_prior
-from gradiograph.attacks.mixture import LADDER, fit_masks, row_space, unmix
+from gradiograph.attacks.masks import seen_mixture, summands_of
+from gradiograph.attacks.mixture import LADDER, row_space, unmix
+from gradiograph.attacks.scores import seen_scores
 from gradiograph.attacks.unmixing import Unmixing
 from gradiograph.core.defence import Chain
 from gradiograph.core.errors import BadSetting, MissingKnowledge
@@ -100,22 +102,24 @@ def test_the_slopes_of_three_classes_are_unmixed():
     residuals = torch.softmax(torch.randn(count, 3, generator=generator, dtype=torch.float64), dim=1)
     residuals -= torch.eye(3, dtype=torch.float64)[[0, 1, 2, 0]]
     slopes = fires * (head @ residuals.T)
-    found = unmix(slopes @ features, count, None, stream(0, "cone"))
+    found = unmix(slopes @ features, count, stream(0, "cone"))
     error, places = nearest(found.features, features)
     assert error < 1e-4
     assert sorted(places.tolist()) == list(range(count))
     torch.testing.assert_close(found.mixing[:, places], slopes, rtol=1e-3, atol=1e-3)
-    assert found.noise < 1e-6
+    assert found.precision is None
 
 
-def two_class_gradient(noise):
+LEVELS = torch.tensor([0.6, -0.4, 0.5], dtype=torch.float64)
+
+
+def two_class_gradient(noise, width=500):
     """Features (3, D), scales (U,), masks (U, 3) and scale * masks * levels @ features + noise times its own size."""
-    features, generator = sparse_features(3, 0.5), stream(0, "units")
+    features, generator = sparse_features(3, 0.5, width), stream(0, "units")
     scale = 0.5 + torch.rand(300, generator=generator, dtype=torch.float64)
     scale *= torch.randn(300, generator=generator).sign()
     masks = torch.rand(300, 3, generator=generator) < 0.5
-    levels = torch.tensor([0.6, -0.4, 0.5], dtype=torch.float64)
-    clean = scale[:, None] * ((masks * levels) @ features)
+    clean = scale[:, None] * ((masks * LEVELS) @ features)
     size = noise * float(clean.square().mean().sqrt())
     return features, scale, masks, clean + size * noise_like(clean), size
 
@@ -125,18 +129,37 @@ def test_masks_are_found_under_noise_where_the_cone_is_poor():
     space = row_space(gradient, 3)
     cones = [extreme_rays(space.basis, tolerance, stream(0, "cone")) for tolerance in LADDER[:6]]
     poor = min(nearest(rays @ space.basis, features)[0] for rays in cones if rays is not None)
-    found = unmix(gradient, 3, scale, stream(0, "cone"))
+    _, summands = summands_of(seen_scores(gradient, 3, None), scale, stream(0, "starts"))
+    found = seen_mixture(gradient, scale, summands)
     error, places = nearest(found.features, features)
     assert sorted(places.tolist()) == [0, 1, 2]
-    assert error < 0.75 * poor
+    assert error < 0.8 * poor
     assert ((found.mixing[:, places] != 0) == masks).float().mean() > 0.99
-    assert found.noise == pytest.approx(size, rel=0.02)
+    fires = scale[:, None] * masks * LEVELS
+    errors = torch.linalg.inv(fires.T @ fires / size**2).diagonal()
+    torch.testing.assert_close(1 / found.precision[places, 0], errors, rtol=0.15, atol=0.0)
+
+
+def test_features_within_a_known_space_are_found_under_much_more_noise():
+    features, scale, masks, gradient, _ = two_class_gradient(8.0, 8000)
+    space = torch.linalg.qr(torch.cat([features, noise_like(torch.empty(40, 8000).double(), "others")]).T).Q.T
+    right = []
+    for known in (None, space):
+        found = summands_of(seen_scores(gradient, 3, known), scale, stream(0, "starts"))
+        error, places = (1.0, None) if found is None else nearest(summands_over_means(found[1]), features)
+        right.append(0.0 if found is None else (found[0][:, places] == masks).double().mean())
+    assert right[1] > 0.9 > right[0]
+    assert error < 0.2
+
+
+def summands_over_means(summands):
+    return summands / summands.mean(dim=1, keepdim=True)
 
 
 def test_a_gradient_whose_rows_are_mostly_hidden_is_still_unmixed():
     features, scale, _, gradient, _ = two_class_gradient(0.1)
     gradient[scale.abs() > 0.9 * scale.abs().median()] = 0.0
-    found = fit_masks(gradient, scale, features)
+    found = seen_mixture(gradient, scale, LEVELS[:, None] * features)
     assert found.features.isfinite().all()
     assert found.mixing.isfinite().all()
 
@@ -147,7 +170,7 @@ def test_units_that_switched_do_not_disturb_the_fit():
     strange = gradient.clone()
     strange[:20] = 5 * noise_like(gradient[:20], "strange")
     for steady in (None, (torch.arange(300) >= 20).double()):
-        found = fit_masks(strange, scale, start, steady)
+        found = seen_mixture(strange, scale, LEVELS[:, None] * start, steady)
         assert nearest(found.features, features)[0] < 0.03
         assert ((found.mixing[20:] != 0) == masks[20:]).all()
 

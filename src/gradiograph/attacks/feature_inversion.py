@@ -86,8 +86,8 @@ class FeatureInversion:
             image_shape: (C, H, W).
             start: (B, 1, H, W), where the search starts; with a prior only its mean counts.
             progress: Called with the share of the work done.
-            precision: (B, B), the inverse covariance of one feature's errors over the batch, or (D, B, B), of each
-                feature's; None where every image's features are known equally well in proportion, and exactly.
+            precision: (B, 1) or (B, D), the inverse variance of the features' errors; None where every image's features
+                are known equally well in proportion, and exactly.
 
         Returns:
             Images (B, C, H, W) in [0, 1], and the objective after each step.
@@ -102,12 +102,8 @@ class FeatureInversion:
             rough = self.tv * total_variation(now) if self.tv else now.new_zeros(())
             if precision is None:
                 return (error.square().sum(dim=1) / size).mean() + rough
-            if precision.ndim == 2:
-                total, off = (precision.diagonal() * size).sum(), ((error @ error.T) * precision).sum()
-            else:
-                total = (precision.diagonal(dim1=1, dim2=2).T * target.square()).sum()
-                off = torch.einsum("ad,dab,bd->", error, precision, error)
-            return (off + film.surprise()) / total + rough
+            total = (precision * target.square()).sum()
+            return ((precision * error.square()).sum() + film.surprise()) / total + rough
 
         groups: list[dict[str, Any]] = [{"params": film.levels, "lr": self.learning_rate}]
         if film.latent is not None:

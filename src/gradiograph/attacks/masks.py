@@ -22,8 +22,9 @@ LARGEST = 8
 """Largest batch for which every combination of firing images is tried for each unit."""
 STRANGE = 4.0
 """A row whose misfit is this many times the median's is of a unit that switches within the round: it is left out."""
-SMALLEST = 1e-20
-"""Keeps the normal equations regular where no unit fires at all."""
+QUIET = 0.1
+"""No row is believed to have less noise than this share of the median's."""
+SMALLEST = 1e-30
 
 
 def summands_of(scores: Scores, scale: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor] | None:
@@ -49,7 +50,7 @@ def seen_mixture(gradient: Tensor, scale: Tensor, summands: Tensor, steady: Tens
     """The masks that fit best with these summands, then the best summands with these masks, in least squares.
 
     Args:
-        gradient: (U, D), with noise of one size.
+        gradient: (U, D), with noise of one size in each row.
         scale: (U,).
         summands: (B, D), to begin with.
         steady: (U,), 1.0 for the units that count, 0.0 for others; None counts all.
@@ -59,15 +60,17 @@ def seen_mixture(gradient: Tensor, scale: Tensor, summands: Tensor, steady: Tens
     gram, along = summands @ summands.T, gradient @ summands.T
     cost = scale[:, None].square() * ((every @ gram) * every).sum(dim=1) - 2 * scale[:, None] * (along @ every.T)
     left, chosen = (squares[:, None] + cost).min(dim=1)
-    trusted = (left <= STRANGE * left[squares > 0].median()).to(gradient)
+    usual = left[squares > 0].median()
+    trusted = (left <= STRANGE * usual).to(gradient)
     if steady is not None:
         trusted = trusted * steady
+    # One variance for each row: a quantiser's noise is as large as the row.
+    weight = trusted * gradient.shape[1] / left.maximum(QUIET * usual).clamp_min(SMALLEST)
     fires = scale[:, None] * every[chosen]
-    normal = (fires * trusted[:, None]).T @ fires
-    normal = normal + (1e-6 * normal.trace() + SMALLEST) * torch.eye(len(normal)).to(normal)
-    summands = torch.linalg.solve(normal, (fires * trusted[:, None]).T @ gradient)
-    rest = ((gradient - fires @ summands).square().sum(dim=1) * trusted).sum() / trusted.sum() / gradient.shape[1]
-    return _mixture(fires, summands, normal / rest.clamp_min(torch.finfo(rest.dtype).tiny))
+    normal = (fires * weight[:, None]).T @ fires
+    normal = normal + 1e-6 * normal.trace() * torch.eye(len(normal)).to(normal)
+    summands = torch.linalg.solve(normal, (fires * weight[:, None]).T @ gradient)
+    return _mixture(fires, summands, torch.linalg.inv(normal.double()).diagonal()[:, None].to(gradient))
 
 
 def hidden_mixture(
@@ -109,20 +112,19 @@ def hidden_mixture(
     if steady is not None:
         trusted = trusted * steady
     slopes, precisions = moved.columns(now * trusted[:, None])
-    error = torch.diag((doubt**2 * summands.square().mean(dim=1)).clamp_min(SMALLEST))
-    free = torch.linalg.inv(error.double())
-    step = torch.linalg.solve(precisions.double() + free, slopes.double()[..., None]).squeeze(-1).T
-    # What the likelihood says is no surer than the model: (precision^-1 + error)^-1.
-    eye = torch.eye(len(summands)).to(summands)
-    tempered = torch.linalg.solve(eye + precisions @ error, precisions)
-    return _mixture(now, summands + step.to(summands), tempered)
+    energies = summands.square().mean(dim=1).clamp_min(SMALLEST).double()
+    known = precisions.double()
+    step = torch.linalg.solve(known + torch.diag(1 / (doubt**2 * energies)), slopes.double()[..., None]).squeeze(-1).T
+    # What the likelihood says is no surer than the model, and nothing is less sure than a feature's usual size.
+    variances = torch.linalg.inv(known + torch.diag(1 / energies)).diagonal(dim1=1, dim2=2) + doubt**2 * energies
+    return _mixture(now, summands + step.to(summands), variances.T.to(summands))
 
 
-def _mixture(mixing: Tensor, summands: Tensor, precision: Tensor) -> Mixture:
+def _mixture(mixing: Tensor, summands: Tensor, variances: Tensor) -> Mixture:
     """With every feature's mean 1."""
     lengths = summands.mean(dim=1)
     lengths = torch.where(lengths == 0, 1.0, lengths)
-    return Mixture(mixing * lengths, summands / lengths[:, None], precision * lengths[:, None] * lengths)
+    return Mixture(mixing * lengths, summands / lengths[:, None], lengths[:, None].square() / variances)
 
 
 def _median(values: Tensor, weights: Tensor) -> Tensor:

@@ -29,8 +29,8 @@ class Mixture:
     Attributes:
         mixing: (U, B), the slopes of the loss at the layer's outputs, by image.
         features: (B, D), the layer's inputs, each up to its length: mean 1.
-        precision: (B, B) for every column, or (D, B, B), the inverse covariance of the features' errors over the
-            images; None where there is next to no noise.
+        precision: (B, 1) for every column, or (B, D), the inverse variance of the features' errors; None where there
+            is next to no noise.
     """
 
     mixing: Tensor

@@ -200,7 +200,7 @@ def _search(
     inputs = lengths[:, None] * mixture.features
     if layer.sees_pixels:
         return inputs.reshape(-1, *layer.task.image_shape), labels, []
-    precision = None if mixture.precision is None else mixture.precision / (lengths[:, None] * lengths)
+    precision = None if mixture.precision is None else mixture.precision / lengths[:, None].square()
     features = layer_inputs(layer.task, layer.state, layer.weight)
     images, values = search(features, lambda _: inputs, layer.task.image_shape, start.to(inputs), progress, precision)
     return images, labels, values

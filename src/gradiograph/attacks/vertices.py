@@ -21,10 +21,12 @@ HEAVY = 6.0
 """The units that fire for all count as at most this many points, so that they do not decide alone."""
 WIDTH = 3.0
 """Points are one cluster within this many errors."""
-FLAT = 4.0
+FLAT = 2.0
 """Vectors that span less than this many errors in some direction are not told apart."""
 SMALLEST_GAIN = 1e-6
 POLISHES = 5
+DENSE = 0.3
+"""Least share of the points near the densest place for it to be one sum and not several."""
 HALF = 2.5
 """Variance of a Gaussian over that of its half nearest to the centre, about, in two to four dimensions."""
 BIASED = 0.02
@@ -125,11 +127,13 @@ def _certain(points: Tensor, errors: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _rounding(points: Tensor, errors: Tensor) -> Tensor:
-    """The matrix (B, B) that makes the densest cluster as wide in each direction as its errors say, or less."""
+    """The matrix (B, B) that makes the densest cluster no wider in any direction than its errors say."""
     size, longest = points.shape[1] ** 0.5, points.norm(dim=1).quantile(0.9)
     together = torch.cdist(points, points) < WIDTH * size * _joint(errors) + BIASED * longest
     centre = points[together[together.sum(dim=1).argmax()]].median(dim=0).values
     off = ((points - centre) / errors[:, None])[(points - centre).norm(dim=1) < 0.15 * longest]
+    if len(off) < DENSE * len(points):
+        return torch.eye(points.shape[1]).to(points)
     # Half of them, the nearest, with the variance that such a half of a Gaussian has: units that switch lie off.
     nearest = off[off.norm(dim=1) <= off.norm(dim=1).median()]
     values, vectors = torch.linalg.eigh(HALF * nearest.T @ nearest / len(nearest))
