@@ -1,5 +1,7 @@
 """The nonnegative cone, the mixture it begins, and the attack made of both, on cases whose answer is known."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -8,7 +10,7 @@ from attack_observations import ignore, observe, per_example
 from gradiograph.attacks.cone import extreme_rays, sharpen
 from gradiograph.attacks.eigen import fit_eigen, save_prior
 from gradiograph.attacks.masks import seen_mixture, summands_of
-from gradiograph.attacks.mixture import LADDER, row_space, unmix
+from gradiograph.attacks.mixture import LADDER, Mixture, row_space, unmix
 from gradiograph.attacks.scores import seen_scores
 from gradiograph.attacks.unmixing import Unmixing
 from gradiograph.core.defence import Chain
@@ -18,7 +20,7 @@ from gradiograph.core.registry import build
 from gradiograph.core.task import Task
 from gradiograph.core.tensors import Batch
 from gradiograph.data.phantom import phantom
-from gradiograph.defences import GaussianNoise
+from gradiograph.defences import GaussianNoise, SignSGD, TopK
 from gradiograph.metrics import match
 from gradiograph.protocols import FedAvg, FedSGD
 
@@ -210,6 +212,35 @@ def test_a_prior_from_other_films_helps_under_noise(phantom_films, tmp_path):
         found = Unmixing(steps=60, refits=1, prior=prior)(noisy(films, 0.5), stream(0), ignore)
         errors.append(float((found.images[match(found.images, films.images)] - films.images).square().mean()))
     assert errors[1] < 0.5 * errors[0]
+
+
+def test_knowing_the_channel_helps_where_it_hides_values(phantom_films, tmp_path):
+    public = torch.from_numpy(phantom(image_size=SIDE, patients=60).read(list(range(12, 60))))
+    save_prior(fit_eigen(public[:, :1], 40), tmp_path / "prior.npz", ["somebody else"])
+    films = Batch(phantom_films[:3], torch.arange(3) % 2)
+    seen = observe(lenet(2), films, FEW_STEPS, Chain(stages=(TopK(sparsity=0.9),)), knows_labels=False)
+    errors = []
+    for steps in (0, 8):
+        attack = Unmixing(steps=60, refits=1, prior=tmp_path / "prior.npz", channel_steps=steps)
+        found = attack(seen, stream(0), ignore)
+        errors.append(float((found.images[match(found.images, films.images)] - films.images).square().mean()))
+    assert errors[1] < 0.7 * errors[0]
+
+
+def test_signs_alone_are_attacked_without_an_error(phantom_films, tmp_path):
+    public = torch.from_numpy(phantom(image_size=SIDE, patients=60).read(list(range(12, 60))))
+    save_prior(fit_eigen(public[:, :1], 12), tmp_path / "prior.npz", ["somebody else"])
+    films = Batch(phantom_films[:2], torch.arange(2) % 2)
+    seen = observe(lenet(2), films, FEW_STEPS, Chain(stages=(SignSGD(),)), knows_labels=False)
+    found = Unmixing(steps=10, refits=1, prior=tmp_path / "prior.npz", channel_steps=2)(seen, stream(0), ignore)
+    assert found.images.isfinite().all()
+
+
+def test_a_mixture_without_a_film_is_not_sound():
+    whole = Mixture(torch.ones(3, 2), torch.ones(2, 4))
+    assert whole.is_sound()
+    assert not replace(whole, features=torch.zeros(2, 4)).is_sound()
+    assert not replace(whole, mixing=torch.full((3, 2), torch.nan)).is_sound()
 
 
 def network(*layers):

@@ -37,6 +37,11 @@ class Mixture:
     features: Tensor
     precision: Tensor | None = None
 
+    def is_sound(self) -> bool:
+        """Whether every image has features and slopes, and all are finite."""
+        values = self.features.abs().sum(dim=1) * self.mixing.abs().sum(dim=0)
+        return bool((torch.isfinite(values) & (values > 0)).all())
+
 
 @dataclass(frozen=True)
 class RowSpace:

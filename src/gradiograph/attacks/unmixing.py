@@ -162,7 +162,7 @@ class _Masked:
         return cls(observation=observation, layer=layer, count=count, scale=scale, prior=prior, channel_steps=steps)
 
     def first(self, generator: torch.Generator) -> Mixture | None:
-        """From the update alone; None where too few units' rows are sure."""
+        """From the update alone; None where too few units' rows are sure, or a film is behind none of them."""
         gradient = self.layer.gradient[self.layer.weight]
         space = None if self.prior is None else feature_space(self.layer, self.prior, generator)
         if self.channel_steps and space is not None:
@@ -174,8 +174,10 @@ class _Masked:
             return None
         masks, summands = found
         if self.channel_steps:
-            return hidden_mixture(self.observation, self.layer, self.scale, masks, summands, DOUBTS[0])
-        return seen_mixture(gradient, self.scale, summands)
+            mixture = hidden_mixture(self.observation, self.layer, self.scale, masks, summands, DOUBTS[0])
+        else:
+            mixture = seen_mixture(gradient, self.scale, summands)
+        return mixture if mixture.is_sound() else None
 
     def again(self, mixture: Mixture, images: Tensor) -> Mixture:
         """With the features of the images found to begin with."""
@@ -186,10 +188,11 @@ class _Masked:
         lengths = lengths * (mixture.features * inputs).sum(dim=1) / inputs.square().sum(dim=1)
         summands = lengths[:, None] * inputs
         if self.channel_steps:
-            return hidden_mixture(
-                self.observation, self.layer, self.scale, (ratio != 0).to(inputs), summands, DOUBTS[1], steady
-            )
-        return seen_mixture(self.layer.gradient[self.layer.weight], self.scale, summands, steady)
+            masks = (ratio != 0).to(inputs)
+            found = hidden_mixture(self.observation, self.layer, self.scale, masks, summands, DOUBTS[1], steady)
+        else:
+            found = seen_mixture(self.layer.gradient[self.layer.weight], self.scale, summands, steady)
+        return found if found.is_sound() else mixture
 
 
 def _search(
