@@ -51,7 +51,7 @@ def make(name: str, shape: tuple[int, int, int] = (3, 32, 32), seed: int = 7, **
 
 
 def test_every_task_of_the_room_is_in_the_table() -> None:
-    assert {entry.name for entry in components("task")} == {*NETWORKS, "custom"}
+    assert {entry.name for entry in components("task")} == {*NETWORKS, "custom", "small_cnn"}
 
 
 @pytest.mark.parametrize("name", NETWORKS)
