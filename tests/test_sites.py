@@ -122,3 +122,38 @@ def test_the_refusal_names_no_patient():
         assign_clients(dataset([(0, 0), (0, 1), (1, 1)]), 3, 0)
     assert str(caught.value).startswith("2 patients cannot be shared among 3 clients")
     assert "Hildegard" not in str(caught.value)
+
+
+def with_sites(rows: list[tuple[int, str]]) -> Dataset:
+    """Records of (patient, site)."""
+    plain = dataset([(patient, 0) for patient, _ in rows], splits=("train",))
+    placed = zip(plain.records, rows, strict=True)
+    return replace(plain, records=tuple(replace(record, site=site) for record, (_, site) in placed))
+
+
+def test_clients_are_the_sites_of_the_source_and_share_no_patient():
+    data = with_sites([(0, "south"), (1, "north"), (1, "north"), (1, "south"), (2, "south")])
+    placed = assign_clients(data, 2, 0, by_site=True)
+    assert [record.client for record in placed.records] == [1, 0, 0, 0, 1]
+    assert "1 patients of several sites" in placed.card
+    assert "north" not in placed.card
+
+
+def test_a_tie_goes_to_the_first_site():
+    placed = assign_clients(with_sites([(0, "b"), (0, "a"), (1, "b")]), 2, 0, by_site=True)
+    assert [record.client for record in placed.records] == [0, 0, 1]
+
+
+@pytest.mark.parametrize(
+    ("rows", "clients", "alpha", "message"),
+    [
+        ([(0, "a"), (1, "")], 1, None, "1 of 2 records name no site"),
+        ([(0, "a"), (1, "b")], 3, None, "at 2 sites"),
+        ([(0, "a"), (0, "b"), (0, "b")], 2, None, "at 1 sites (2 are named)"),
+        ([(0, "a"), (1, "b")], 2, 0.5, "Choose one"),
+    ],
+)
+def test_sites_that_cannot_be_clients(rows, clients, alpha, message):
+    with pytest.raises((BadSetting, DataProblem)) as caught:
+        assign_clients(with_sites(rows), clients, 0, alpha=alpha, by_site=True)
+    assert message in str(caught.value)

@@ -16,6 +16,7 @@ import torch
 
 from gradiograph.attacks.matching import GradientMatching
 from gradiograph.attacks.optimisers import Adam
+from gradiograph.audit.films import planar_shape
 from gradiograph.audit.grid import TRUTH, GridCell, ceiling_control
 from gradiograph.audit.plan import Plan, build_attack
 from gradiograph.audit.spectrum import Spectrum, low_frequencies, spectrum
@@ -110,7 +111,7 @@ def visible_films(made: Plan, cell: GridCell, mean_film: Tensor, share: Share) -
     started = perf_counter()
     see, films = sight(made, cell), torch.from_numpy(made.films.victims[cell.batch].read())
     count = made.spec.ceiling.jacobian if made.spec.ceiling else 0
-    basis = low_frequencies(count, made.films.dataset.image_shape)
+    basis = low_frequencies(count, planar_shape(made.films.dataset))
     found: list[Spectrum] = []
     for place in range(len(films)):
         found.append(spectrum(see, films, place, basis, stream(cell.seed, "spectrum", place)))

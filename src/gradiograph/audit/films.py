@@ -78,9 +78,11 @@ def open_films(spec: Spec) -> AuditFilms:
     """Open the data, choose the victims, and set the public films and the gallery apart from them.
 
     Raises:
-        BadInput: a source cannot be read, has too few patients, or its classes or sizes differ from the data's.
+        BadInput: a source cannot be read, holds volumes, has too few patients, or its classes or sizes differ from the
+            data's.
     """
     dataset = registry.build("data", spec.data)
+    planar_shape(dataset)
     victims = tuple(Selection(dataset=dataset, records=records) for records in choose_victims(dataset, spec.victims))
     hidden = {record.patient for batch in victims for record in batch.records}
     if spec.public.source is None and spec.public.split in (None, spec.victims.split):
@@ -105,7 +107,7 @@ def choose_victims(dataset: Dataset, victims: Victims) -> tuple[tuple[Record, ..
     Raises:
         DataProblem: a client has too few patients of a class.
     """
-    sites = assign_clients(dataset, victims.clients, victims.seed, alpha=victims.dirichlet)
+    sites = assign_clients(dataset, victims.clients, victims.seed, alpha=victims.dirichlet, by_site=victims.by_site)
     rng = numpy_stream(victims.seed, "victims")
     pool = [
         sites.records[i] for i in rng.permutation(len(sites.records)) if victims.split in (None, sites.records[i].split)
@@ -176,6 +178,22 @@ def _open(films: Films, dataset: Dataset, exclude: Iterable[str]) -> Selection:
     if films.limit is not None and films.limit < len(records):  # evenly spaced: sources list class after class
         records = tuple(records[place * len(records) // films.limit] for place in range(films.limit))
     return Selection(dataset=source, records=records)
+
+
+def planar_shape(dataset: Dataset) -> tuple[int, int, int]:
+    """The shape of the images, (C, H, W).
+
+    Raises:
+        BadSetting: the records are volumes or patches, which no task takes yet.
+    """
+    if len(dataset.image_shape) != 3:
+        msg = (
+            f"The data's records are of unit '{dataset.unit}' with the shape {dataset.image_shape}; tasks and attacks "
+            "take images (C, H, W). Set data.unit = 'slice'."
+        )
+        raise BadSetting(msg)
+    channels, height, width = dataset.image_shape
+    return channels, height, width
 
 
 def require_same_form(source: Dataset, dataset: Dataset, name: str) -> None:

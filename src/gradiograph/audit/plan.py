@@ -11,7 +11,7 @@ import torch
 
 from gradiograph.attacks.eigen import require_disjoint
 from gradiograph.audit.catalogue import label, prepare, stack_label
-from gradiograph.audit.films import AuditFilms, open_films
+from gradiograph.audit.films import AuditFilms, open_films, planar_shape
 from gradiograph.audit.grid import GridCell, ceiling_cells, cells
 from gradiograph.audit.trainings import PlannedTraining, federation, judged_records, planned_trainings
 from gradiograph.core import registry
@@ -69,7 +69,13 @@ class Plan:
     def sites(self) -> Dataset:
         """The audited data with every patient at a site of the federation."""
         partition = self.utility.partition
-        return assign_clients(self.films.dataset, self.utility.sites, partition.seed, alpha=partition.dirichlet)
+        return assign_clients(
+            self.films.dataset,
+            self.utility.sites,
+            partition.seed,
+            alpha=partition.dirichlet,
+            by_site=partition.by_site,
+        )
 
     def task(self, config: Mapping[str, Any], seed: int) -> Task:
         """The task with the initial weights of this seed."""
@@ -100,7 +106,7 @@ def plan(spec: Spec, folder: Path) -> Plan:
     films = open_films(prepared)
     require_strangers(spec, folder, (record for batch in films.victims for record in batch.records))
     attacks = {label(config): build_attack(builder, config) for config in _attack_configs(spec)}
-    shape = films.dataset.image_shape
+    shape = planar_shape(films.dataset)
     grid = (*cells(spec), *ceiling_cells(spec, _searches(attacks, shape)))
     made = Plan(spec=prepared, builder=builder, films=films, cells=grid, trainings=planned_trainings(spec))
     _require_frequencies(spec, shape)

@@ -43,6 +43,7 @@ class Victims(_Strict):
     clients: int = Field(default=1, ge=1)
     rounds: int = Field(default=1, ge=1, description="successive rounds that each client trains on the same films")
     dirichlet: float | None = Field(default=None, gt=0)
+    by_site: bool = Field(default=False, description="clients are the sites that the source names")
     seed: int = 0
 
 

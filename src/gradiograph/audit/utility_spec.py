@@ -15,18 +15,19 @@ class _Strict(BaseModel):
 
 
 class Partition(_Strict):
-    """Which patients are at which site: at random, or with mixtures of the classes drawn from Dirichlet(A)."""
+    """Which patients are at which site: at random, in mixtures drawn from Dirichlet(A), or as in the source."""
 
     dirichlet: float | None = Field(default=None, gt=0)
+    by_site: bool = False
     seed: int = 0
 
 
 def _partition(value: object) -> object:
     if isinstance(value, str):
-        if value != "iid":
-            msg = f"no such partition. {nearest(value, ['iid'])} Or {{ dirichlet = 0.3 }}"
+        if value not in ("iid", "by_site"):
+            msg = f"no such partition. {nearest(value, ['iid', 'by_site'])} Or {{ dirichlet = 0.3 }}"
             raise ValueError(msg)
-        return {}
+        return {"by_site": value == "by_site"}
     return value
 
 

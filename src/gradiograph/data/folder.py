@@ -39,6 +39,7 @@ def folder(
     label_column: str = "label",
     patient_column: str = "patient",
     split_column: str = "split",
+    site_column: str = "site",
     patient_pattern: str | None = None,
     fractions: tuple[float, float, float] = (0.7, 0.1, 0.2),
     split_seed: int = 0,
@@ -61,6 +62,7 @@ def folder(
         label_column: The column of the index with the class.
         patient_column: The column of the index with the patient.
         split_column: The column of the index with the split; the default is used when the index has it.
+        site_column: The column of the index with the hospital or scanner; the default is used when the index has it.
         patient_pattern: Without an index: a regular expression that is searched in the file name without its suffix
             and whose one group is the patient. None knows the names of the Kermany chest X-rays. '(.*)': each name
             is a patient.
@@ -77,7 +79,7 @@ def folder(
         BadSetting: settings that contradict each other, a bad pattern, bad fractions.
         DataProblem: a folder, an index or an image that cannot be used. Images are named by sorted position.
     """
-    columns = Columns(file_column, label_column, patient_column, split_column)
+    columns = Columns(file_column, label_column, patient_column, split_column, site_column, mask=None)
     _check_settings(index, columns, patient_pattern)
     path = path.expanduser()
     if not path.is_dir():
@@ -111,8 +113,8 @@ def _check_settings(index: Path | None, columns: Columns, patient_pattern: str |
     if index is not None and patient_pattern is not None:
         msg = "`patient_pattern` and `index` are both set, but the index says who the patient is. Leave one out."
         raise BadSetting(msg)
-    if index is None and columns != Columns():
-        msg = "file_column, label_column, patient_column, split_column are of an index, but `index` is not set. Set it."
+    if index is None and columns != Columns(mask=None):
+        msg = "The settings ..._column are of an index, but `index` is not set. Set it."
         raise BadSetting(msg)
 
 
@@ -136,7 +138,7 @@ def _records(
     if not splits:
         splits = list(split_by_patient([entry.patient for entry in entries], labels, fractions, seed))
     return tuple(
-        Record(index=number, label=label, patient=entry.patient, split=split)
+        Record(index=number, label=label, patient=entry.patient, split=split, site=entry.site)
         for number, (entry, label, split) in enumerate(zip(entries, labels, splits, strict=True))
     )
 

@@ -6,31 +6,46 @@ import csv
 import os
 from collections import defaultdict
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from gradiograph.core.errors import BadSetting, DataProblem
 from gradiograph.data.images import SUFFIXES
 from gradiograph.data.listing import SPLIT_NAMES, Entry, Listing
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 Rows = list[dict[str, str]]
+_SETTINGS = "file_column, label_column, patient_column, split_column, site_column, mask_column"
 
 
 class Columns(NamedTuple):
-    """The names of an index's columns. `split` may be missing in the index as long as it has its default name."""
+    """The names of an index's columns.
+
+    A column that the source does not need may be missing in the index as long as it has its default name. `mask` is
+    None for a source that has no use for masks.
+    """
 
     file: str = "file"
     label: str = "label"
     patient: str = "patient"
     split: str = "split"
+    site: str = "site"
+    mask: str | None = "mask"
 
 
-def list_index(path: Path, index: Path, columns: Columns | None = None) -> Listing:
+NEEDED = ("file", "label", "patient")
+
+
+def list_index(path: Path, index: Path, columns: Columns | None = None, needed: Sequence[str] = NEEDED) -> Listing:
     """The images that a CSV with a header line lists.
 
     Args:
         path: The folder that the file column is relative to. A symbolic link in it may lead out of it; `..` may not.
         index: The CSV, UTF-8, separated by commas.
         columns: The names of its columns.
+        needed: Which of them the source cannot do without. Where another is missing, an entry's label, patient or site
+            is "", its split or mask None. An empty cell of the mask's column means no mask.
 
     Raises:
         BadSetting: one column is given for two purposes.
@@ -40,28 +55,33 @@ def list_index(path: Path, index: Path, columns: Columns | None = None) -> Listi
     """
     columns = columns or Columns()
     if len(set(columns)) < len(columns):
-        msg = "Two of file_column, label_column, patient_column, split_column are the same; each needs its own column."
+        msg = f"Two of {_SETTINGS} are the same; each needs its own column."
         raise BadSetting(msg)
     header, rows = _read(index)
-    _check_header(header, path, columns)
-    given_split = columns.split in header
-    for column in columns if given_split else columns[:-1]:
+    _check_header(header, path, columns, needed)
+    for column in (name for name in columns if name in header and name != columns.mask):
         empty = [number for number, row in enumerate(rows, 1) if not row[column]]
         _refuse(empty, rows, f"has an empty cell in column '{column}'", "Fill it, or take the row out")
     _check_files(rows, path, columns.file)
-    if given_split:
+    if columns.mask and columns.mask in header:
+        _check_files([row for row in rows if row[columns.mask]], path, columns.mask)
+    if columns.split in header:
         _check_splits(rows, columns)
-    entries = (
-        Entry(
-            place=Path(row[columns.file]).as_posix(),
-            file=path / row[columns.file],
-            label=row[columns.label],
-            patient=row[columns.patient],
-            split=SPLIT_NAMES[row[columns.split].lower()] if given_split else None,
-        )
-        for row in rows
-    )
+    entries = (_entry(path, row, columns) for row in rows)
     return Listing(tuple(sorted(entries, key=lambda entry: entry.place)))
+
+
+def _entry(path: Path, row: dict[str, str], columns: Columns) -> Entry:
+    split, mask = row.get(columns.split), row.get(columns.mask or "")
+    return Entry(
+        place=Path(row[columns.file]).as_posix(),
+        file=path / row[columns.file],
+        label=row.get(columns.label, ""),
+        patient=row.get(columns.patient, ""),
+        split=SPLIT_NAMES[split.lower()] if split else None,
+        site=row.get(columns.site, ""),
+        mask=path / mask if mask else None,
+    )
 
 
 def _read(index: Path) -> tuple[list[str], Rows]:
@@ -83,20 +103,18 @@ def _read(index: Path) -> tuple[list[str], Rows]:
     return header, [dict(zip(header, line, strict=True)) for line in body]
 
 
-def _check_header(header: list[str], path: Path, columns: Columns) -> None:
-    needed = columns if columns.split != Columns().split else columns[:-1]
+def _check_header(header: list[str], path: Path, columns: Columns, roles: Sequence[str]) -> None:
+    default = Columns()._asdict()
+    needed = [name for role, name in columns._asdict().items() if role in roles or name not in (None, default[role])]
     missing = [column for column in needed if column not in header]
     if missing:
         lacks = f"The CSV given as `index` has no column {', '.join(map(repr, missing))}"
         if any(_is_data(cell, path) for cell in header):
             msg = f"{lacks}: its first line is data, not a header. Add one, such as {','.join(needed)}."
         else:
-            msg = (
-                f"{lacks}. Its columns: {', '.join(header)}. "
-                "Set file_column, label_column, patient_column and split_column to the names in it."
-            )
+            msg = f"{lacks}. Its columns: {', '.join(header)}. Set {_SETTINGS} to the names in it."
         raise DataProblem(msg)
-    twice = [column for column in columns if header.count(column) > 1]
+    twice = [column for column in columns if column and header.count(column) > 1]
     if twice:
         msg = (
             f"The CSV given as `index` has the column '{twice[0]}' {header.count(twice[0])} times. Rename all but one."

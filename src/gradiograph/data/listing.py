@@ -24,6 +24,8 @@ class Entry:
         label: The name of its class.
         patient: The patient's identifier in the source.
         split: The split that the source puts it in, None where the source has none.
+        site: The hospital or scanner that the source names, "" where it names none.
+        mask: The file with its segmentation, where it has one.
     """
 
     place: str = field(repr=False)
@@ -31,6 +33,8 @@ class Entry:
     label: str
     patient: str = field(repr=False)
     split: Split | None
+    site: str = field(default="", repr=False)
+    mask: Path | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import get_args
 
 import numpy as np
 
-from gradiograph.core.records import Dataset, Split
+from gradiograph.core.records import Dataset, Split, Unit
 from gradiograph.testing.contract import assert_frozen, global_randomness_untouched, run_checks
 
 
@@ -65,7 +65,7 @@ def _splits_by_patient(trial: _Trial) -> None:
 
 
 def _pixels(trial: _Trial) -> None:
-    """`read` gives float32 (n, C, H, W) in [0, 1]."""
+    """`read` gives float32 (n, *image_shape) in [0, 1]."""
     pixels = trial.dataset.read([0, 1])
     shape = (2, *trial.dataset.image_shape)
     assert pixels.shape == shape, f"shape {pixels.shape}, expected {shape}"
@@ -73,6 +73,32 @@ def _pixels(trial: _Trial) -> None:
     assert bool(np.isfinite(pixels).all()), "not finite"
     assert pixels.min() >= 0, f"values from {pixels.min()}"
     assert pixels.max() <= 1, f"values up to {pixels.max()}"
+
+
+def _masks(trial: _Trial) -> None:
+    """`read_masks` gives int64 (n, *spatial), indices into `mask_classes`; without masks there are no such classes."""
+    dataset = trial.dataset
+    if dataset.read_masks is None:
+        assert not dataset.mask_classes, "mask_classes without read_masks"
+        return
+    assert len(dataset.mask_classes) >= 2, f"mask_classes {dataset.mask_classes}: background and a structure at least"
+    masks = dataset.read_masks([1, 0])
+    shape = (2, *dataset.image_shape[1:])
+    assert masks.shape == shape, f"mask shape {masks.shape}, expected {shape}"
+    assert masks.dtype == np.int64, f"mask dtype {masks.dtype}"
+    values = set(np.unique(masks).tolist())
+    assert values <= set(range(len(dataset.mask_classes))), f"mask values {values}, classes {dataset.mask_classes}"
+    assert np.array_equal(masks, dataset.read_masks([0, 1])[::-1]), "masks are not in the order that was asked for"
+
+
+def _states_its_units(trial: _Trial) -> None:
+    """It says what a record is and whose privacy counts; one patient a record where the source has no patients."""
+    dataset = trial.dataset
+    assert dataset.unit in get_args(Unit), f"unit {dataset.unit!r}, allowed are {get_args(Unit)}"
+    assert dataset.privacy_unit in {"patient", "image"}, f"privacy unit {dataset.privacy_unit!r}"
+    patients = {record.patient for record in dataset.records}
+    if dataset.privacy_unit == "image":
+        assert len(patients) == len(dataset.records), "a privacy unit of 'image' with patients of several records"
 
 
 def _in_order(trial: _Trial) -> None:
@@ -112,6 +138,8 @@ _CHECKS = (
     _records,
     _splits_by_patient,
     _pixels,
+    _masks,
+    _states_its_units,
     _in_order,
     _fresh_pixels,
     _is_deterministic,
