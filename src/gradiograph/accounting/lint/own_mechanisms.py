@@ -1,0 +1,151 @@
+"""Functions that an app's authors wrote for privacy: noise of their own, and what stands for privacy without any."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from gradiograph.accounting.lint.replies import EXAMPLES, replies
+from gradiograph.accounting.lint.setup import Setup
+from gradiograph.accounting.lint.syntax import Function, Module, Source, calls, name_of, reaches, words
+
+NOISE = (
+    "normal", "randn", "randn_like", "normal_", "standard_normal", "gauss", "laplace", "Laplace", "Normal",
+    "add_gaussian_noise_inplace", "add_gaussian_noise_to_params",
+)  # fmt: skip
+"""Functions that draw noise, or add it."""
+_PRIVACY = re.compile(
+    r"[pP]riv|epsilon|^eps$|[sS]ensitiv|noise_mult|(^|_)(dp|ldp|cdp)(_|$)|^DP|Dp[A-Z]|[aA]nonym", re.IGNORECASE
+)
+_CLIP = re.compile(r"clip|clamp", re.IGNORECASE)
+_LOSSY = re.compile(r"^(quantile|percentile|topk|top_k|quanti[sz]e\w*|sign|sparsif\w+)_?$", re.IGNORECASE)
+_SELECTION = {"topk", "argsort", "argpartition", "nonzero", "quantile", "percentile", "kthvalue", "where"}
+_CLIENTS = re.compile(r"^(num_|n_)?(sampled_)?clients$|^(results|replies|num_clients)$")
+
+
+def own_mechanisms(source: Source) -> Iterator[Setup]:
+    """A set-up for every function that speaks of privacy and draws noise, or alters an update and draws none."""
+    clips = any(_CLIP.search(word) for word in source.words)
+    for module, function, context in _private_functions(source):
+        drawn = list(calls(function, *NOISE))
+        if drawn:
+            yield _noisy(source, module, function, drawn[-1], clips=clips)
+        else:
+            lossy = tuple(dict.fromkeys(word for word in sorted(words(function)) if _LOSSY.match(word)))
+            if lossy and not any(calls(context, *NOISE)):
+                yield Setup(where=f"{module.at(function)} {function.name}", noiseless=lossy)
+
+
+def _private_functions(source: Source) -> Iterator[tuple[Module, Function, ast.AST]]:
+    """Functions that speak of privacy, or whose class does by its name; with the class, or the function itself."""
+    for module in source.modules:
+        methods = {
+            method: node
+            for node in ast.walk(module.tree)
+            if isinstance(node, ast.ClassDef)
+            for method in node.body
+            if isinstance(method, ast.FunctionDef)
+        }
+        for function in module.functions:
+            owner = methods.get(function) if isinstance(function, ast.FunctionDef) else None
+            named = owner is not None and _PRIVACY.search(owner.name)
+            if named or any(_PRIVACY.search(word) for word in _own_words(function)):
+                yield module, function, owner or function
+
+
+def _own_words(function: Function) -> set[str]:
+    inner = {word for node in ast.walk(function) if isinstance(node, type(function)) and node is not function
+             for word in words(node)}  # fmt: skip
+    return words(function) - inner | {function.name}
+
+
+def _noisy(source: Source, module: Module, function: Function, draw: ast.Call, *, clips: bool) -> Setup:
+    deviation = reaches(function, draw)
+    clipped_by = {word for call in ast.walk(function) if isinstance(call, ast.Call) and _CLIP.search(name_of(call))
+                  for argument in [*call.args[1:], *call.keywords] for word in words(argument)}  # fmt: skip
+    ranges, counts = replies(source)
+    central = any(_CLIENTS.search(word) for word in words(function))
+    return Setup(
+        where=f"{module.at(draw)} {function.name}",
+        clipped=clips,
+        sensitivity_follows_clip=bool(deviation & clipped_by or any(map(_CLIP.search, deviation))) if clips else None,
+        formula="classical" if _is_classical(function) else None,
+        noise_divided_by="clients" if any(map(_CLIENTS.search, deviation)) else None,
+        weighting="reported" if central and "num_examples" in words(function) else None,
+        noise_on=_place(function),
+        statistics=_statistics(source),
+        ranges=() if central else ranges,
+        counts=tuple(key for key in counts if not central or key != EXAMPLES),
+        fixed_seed=any(call.args and isinstance(call.args[0], ast.Constant) for call in _seeds(module)),
+        noiseless=(),
+    )
+
+
+def _seeds(module: Module) -> Iterator[ast.Call]:
+    return calls(module.tree, "seed", "default_rng", "manual_seed", "PRNGKey")
+
+
+def _is_classical(function: Function) -> bool:
+    """Whether log(1.25 / delta) stands in the function."""
+    return any(
+        isinstance(call.args[0], ast.BinOp)
+        and isinstance(call.args[0].left, ast.Constant)
+        and call.args[0].left.value == 1.25
+        for call in calls(function, "log")
+        if call.args
+    )
+
+
+def _place(function: Function) -> Any:  # noqa: ANN401 - one of the literals of `Setup`
+    """Which values the noise is added to: `x[chosen] += noise` names what chose."""
+    for node in ast.walk(function):
+        target, value = _sum(node)
+        if isinstance(target, ast.Subscript) and value is not None and _draws(function, value):
+            chosen = reaches(function, target.slice)
+            return "data" if chosen & _SELECTION or _compares(function, target.slice) else "all"
+        if value is not None and any(_draws(function, factor) for factor in _masked(function, value)):
+            return "data"
+    return "all"
+
+
+def _sum(node: ast.AST) -> tuple[ast.AST | None, ast.expr | None]:
+    if isinstance(node, ast.AugAssign):
+        return node.target, node.value
+    if isinstance(node, ast.Assign) and isinstance(node.value, ast.BinOp):
+        return node.targets[0], node.value
+    return None, None
+
+
+def _draws(function: Function, node: ast.expr) -> bool:
+    return bool(reaches(function, node) & set(NOISE))
+
+
+def _masked(function: Function, node: ast.expr) -> Iterator[ast.expr]:
+    """The factors that a mask which the data selected is multiplied with."""
+    for product in ast.walk(node):
+        if isinstance(product, ast.BinOp) and isinstance(product.op, ast.Mult):
+            for mask, other in ((product.left, product.right), (product.right, product.left)):
+                if not _draws(function, mask) and (reaches(function, mask) & _SELECTION or _compares(function, mask)):
+                    yield other
+
+
+def _compares(function: Function, node: ast.expr) -> bool:
+    """Whether an expression is a comparison, or a name that one is assigned to."""
+    if any(isinstance(part, ast.Compare) for part in ast.walk(node)):
+        return True
+    names = words(node)
+    return any(
+        isinstance(value, ast.Compare)
+        for assigned in ast.walk(function)
+        if isinstance(assigned, ast.Assign) and name_of(assigned.targets[0]) in names
+        for value in ast.walk(assigned.value)
+    )
+
+
+def _statistics(source: Source) -> tuple[str, ...]:
+    """BatchNorm layers whose state is sent while noise is added to parameters or gradients alone."""
+    sends_all = "state_dict" in source.words and source.words & {"parameters", "named_parameters", "grad"}
+    layers = sorted(word for word in source.words if re.match(r"(Sync)?BatchNorm", word))
+    return tuple(layers) if sends_all else ()
