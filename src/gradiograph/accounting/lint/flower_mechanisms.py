@@ -25,13 +25,16 @@ SECURED: dict[str, Any] = {
     "formula": "exact",
 }
 """What Flower's own mechanisms and Opacus do right."""
+_ACCOUNTANTS = ("RDPAccountant", "PRVAccountant", "GaussianAccountant", "create_accountant")
+_POISSON = {"DPDataLoader", "UniformWithReplacementSampler", "poisson"}
 _SLICES = re.compile(r"slice(s$|_|[A-Z])|_slice$|[a-z]Slice$")
 _UNWEIGHTED = ("FedMedian", "FedTrimmedAvg", "Krum", "MultiKrum", "Bulyan")
 
 
 def mechanisms(source: Source) -> tuple[Setup, ...]:
     """The set-ups that an app's source holds."""
-    return (*_strategies(source), *_local_mods(source), *_dp_sgd(source), *own_mechanisms(source))
+    found = (*_strategies(source), *_local_mods(source), *_dp_sgd(source), *_own_accountants(source))
+    return (*found, *own_mechanisms(source))
 
 
 def _strategies(source: Source) -> Iterator[Setup]:
@@ -120,7 +123,7 @@ def _dp_sgd(source: Source) -> Iterator[Setup]:
             epsilon=_number(source.value(argument(call, "target_epsilon"))),
             delta=next((_number(delta) for delta in known if delta is not None), None),
             unit="slice" if any(map(_SLICES.search, source.words)) else "image",
-            accountant=accountant_lifetime(source, "PrivacyEngine"),
+            accountant=_lifetime(source, "PrivacyEngine"),
             rounds=_rounds(source),
             sampling="shuffled" if shuffled else "poisson",
             accounted_sampling="poisson",
@@ -132,7 +135,20 @@ def _dp_sgd(source: Source) -> Iterator[Setup]:
         )
 
 
-def accountant_lifetime(source: Source, *makers: str) -> Any:  # noqa: ANN401 - one of the literals of `Setup`
+def _own_accountants(source: Source) -> Iterator[Setup]:
+    """Opacus's accountants without its engine: they take what they are told to be drawn by Poisson sampling."""
+    loaders = [source.value(argument(call, "shuffle")) for _, call in source.calls("DataLoader")]
+    for module, call in source.calls(*_ACCOUNTANTS):
+        yield Setup(
+            where=f"{module.at(call)} {name_of(call)}",
+            accountant=_lifetime(source, *_ACCOUNTANTS),
+            rounds=_rounds(source),
+            sampling="poisson" if source.words & _POISSON else ("shuffled" if True in loaders else None),
+            accounted_sampling="poisson",
+        )
+
+
+def _lifetime(source: Source, *makers: str) -> Any:  # noqa: ANN401 - one of the literals of `Setup`
     """Whether an accountant that is made inside a function gets back what was spent in the rounds before."""
     made = [function for module in source.modules for function in module.functions if any(calls(function, *makers))]
     if not made:

@@ -9,7 +9,17 @@ from typing import Any
 
 from gradiograph.accounting.lint.replies import EXAMPLES, replies
 from gradiograph.accounting.lint.setup import Setup
-from gradiograph.accounting.lint.syntax import Function, Module, Source, calls, name_of, reaches, words
+from gradiograph.accounting.lint.syntax import (
+    Function,
+    Module,
+    Source,
+    argument,
+    assignments,
+    calls,
+    name_of,
+    reaches,
+    words,
+)
 
 NOISE = (
     "normal", "randn", "randn_like", "normal_", "standard_normal", "gauss", "laplace", "Laplace", "Normal",
@@ -22,6 +32,9 @@ _PRIVACY = re.compile(
 _CLIP = re.compile(r"clip|clamp", re.IGNORECASE)
 _LOSSY = re.compile(r"^(quantile|percentile|topk|top_k|quanti[sz]e\w*|sign|sparsif\w+)_?$", re.IGNORECASE)
 _SELECTION = {"topk", "argsort", "argpartition", "nonzero", "quantile", "percentile", "kthvalue", "where"}
+_SCALED = ("normal", "normal_", "laplace", "gauss", "Normal", "Laplace", "add_gaussian_noise_inplace")
+"""Draws that take the noise's scale as their second argument."""
+_NOT_THE_BOUND = {"np", "numpy", "math", "torch", "sqrt", "log", "epsilon", "eps", "delta", "float"}
 _CLIENTS = re.compile(r"^(num_|n_)?(sampled_)?clients$|^(results|replies|num_clients)$")
 
 
@@ -62,15 +75,14 @@ def _own_words(function: Function) -> set[str]:
 
 
 def _noisy(source: Source, module: Module, function: Function, draw: ast.Call, *, clips: bool) -> Setup:
-    deviation = reaches(function, draw)
-    clipped_by = {word for call in ast.walk(function) if isinstance(call, ast.Call) and _CLIP.search(name_of(call))
-                  for argument in [*call.args[1:], *call.keywords] for word in words(argument)}  # fmt: skip
+    scale = _scale(function, draw)
+    deviation = {word for part in scale for word in reaches(module.tree, part)}
     ranges, counts = replies(source)
     central = any(_CLIENTS.search(word) for word in words(function))
     return Setup(
         where=f"{module.at(draw)} {function.name}",
         clipped=clips,
-        sensitivity_follows_clip=bool(deviation & clipped_by or any(map(_CLIP.search, deviation))) if clips else None,
+        sensitivity_follows_clip=_follows_clip(deviation, _bounds(function)) if clips and scale else None,
         formula="classical" if _is_classical(function) else None,
         noise_divided_by="clients" if any(map(_CLIENTS.search, deviation)) else None,
         weighting="reported" if central and "num_examples" in words(function) else None,
@@ -81,6 +93,33 @@ def _noisy(source: Source, module: Module, function: Function, draw: ast.Call, *
         fixed_seed=any(call.args and isinstance(call.args[0], ast.Constant) for call in _seeds(module)),
         noiseless=(),
     )
+
+
+def _scale(function: Function, draw: ast.Call) -> list[ast.expr]:
+    """What the noise is scaled by: the second argument of the draw, and what the draw is multiplied with."""
+    named = (argument(draw, name) for name in ("scale", "std", "stddev", "std_dev"))
+    given = [part for part in (*named, argument(draw, "", 1)) if part is not None]
+    own = given[:1] if name_of(draw) in _SCALED else []
+    drawn = {name for name, value in assignments(function) if draw in ast.walk(value)}
+    for product in ast.walk(function):
+        if isinstance(product, ast.BinOp) and isinstance(product.op, (ast.Mult, ast.Div)):
+            for side, other in ((product.left, product.right), (product.right, product.left)):
+                if draw in ast.walk(side) or (words(side) & drawn and name_of(side) in drawn):
+                    own.append(other)
+    return own
+
+
+def _bounds(function: Function) -> set[str]:
+    """The names that stand behind the first argument of a call that clips."""
+    clipping = (call for call in ast.walk(function) if isinstance(call, ast.Call) and _CLIP.search(name_of(call)))
+    return {word for call in clipping for part in [*call.args[1:], *call.keywords] for word in words(part)}
+
+
+def _follows_clip(deviation: set[str], bounds: set[str]) -> bool | None:
+    """Whether the noise is computed from the bound; None where it comes from a name that is set elsewhere."""
+    if deviation & bounds or any(map(_CLIP.search, deviation)):
+        return True
+    return None if deviation - _NOT_THE_BOUND else False
 
 
 def _seeds(module: Module) -> Iterator[ast.Call]:
@@ -119,7 +158,13 @@ def _sum(node: ast.AST) -> tuple[ast.AST | None, ast.expr | None]:
 
 
 def _draws(function: Function, node: ast.expr) -> bool:
-    return bool(reaches(function, node) & set(NOISE))
+    """Whether an expression is noise, or a name that stands for noise."""
+    used = words(node)
+    for assigned in (part for part in ast.walk(function) if isinstance(part, ast.Assign)):
+        name, value = name_of(assigned.targets[0]), words(assigned.value)
+        if name in used and name not in value:  # not `update = update + noise`, which is an update
+            used = used | (value & set(NOISE))
+    return bool(used & set(NOISE))
 
 
 def _masked(function: Function, node: ast.expr) -> Iterator[ast.expr]:
