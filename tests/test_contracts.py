@@ -30,6 +30,11 @@ SETTINGS = {
         {"mu": 1.0, "local_epochs": 2, "learning_rate": 0.1, "batch_size": 2, "momentum": 0.9},
     ],
     ("defence", "clip"): [{"norm": 0.5}],
+    ("defence", "dp_sgd"): [
+        {"clip_norm": 0.5, "noise_multiplier": 0.1},
+        {"clip_norm": 0.5, "noise_multiplier": 0.1, "clipping": "per_layer"},
+        {"clip_norm": 0.5, "noise_multiplier": 0.0, "clipping": "automatic", "unit": "patient"},
+    ],
     ("defence", "gaussian_noise"): [{"std": 0.05}, {"snr": 1.0}, {"noise_multiplier": 0.1, "clip_norm": 0.5}],
     ("defence", "laplace_noise"): [{"scale": 0.05}, {"snr": 1.0}],
     ("defence", "qsgd"): [{"levels": 4}, {"levels": 16, "bucket": 64}, {"levels": 4, "norm": "max"}],

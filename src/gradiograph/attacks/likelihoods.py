@@ -109,9 +109,11 @@ def _filled(belief: Belief, whole: Tensors, seen: Tensors) -> Belief:
     """The belief where it is compared, and what was seen in place of the rest."""
     if len(seen) == len(whole):
         return belief
-    return Belief(
-        FactoredTensors({name: factors(belief.mean, name) if name in seen else whole[name] for name in whole})
-    )
+    mean = FactoredTensors({name: factors(belief.mean, name) if name in seen else whole[name] for name in whole})
+    variance = belief.variance
+    if variance is None:
+        return Belief(mean)
+    return Belief(mean, {name: variance[name] if name in seen else torch.ones_like(whole[name]) for name in whole})
 
 
 def _squared_distance(mean: Tensors, seen: Tensors, name: str, square: Tensor) -> Tensor:

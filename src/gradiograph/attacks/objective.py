@@ -68,7 +68,7 @@ def objective(
     Args:
         observation: What the server holds.
         likelihood: See `likelihoods.misfit`.
-        replay: "exact" or "midpoint"; a gradient has no midpoint.
+        replay: "exact" or "midpoint"; a gradient has no midpoint, nor have gradients that are clipped one by one.
         tv: Weight of the total variation.
         normal: Weight of 0.5 |latent|^2, a standard normal's negative log density: 1 counts it as the likelihood is
             (`likelihoods.one_nat`).
@@ -78,7 +78,8 @@ def objective(
     count = sum(num_values({name: seen_update(observation, place)[name] for name in names}) for place in places)
     exact = tuple(replays.exact(observation, place) for place in places)
     fast = exact
-    if replay == "midpoint" and observation.rounds[0][1].kind == "delta":
+    on_examples = observation.defence is not None and observation.defence.example_stage is not None
+    if replay == "midpoint" and observation.rounds[0][1].kind == "delta" and not on_examples:
         part = part_of(observation, names)
         fast = tuple(replays.midpoint(part, place) for place in places)
     return Objective(

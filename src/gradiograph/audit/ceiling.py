@@ -21,6 +21,7 @@ from gradiograph.audit.grid import TRUTH, GridCell, ceiling_control
 from gradiograph.audit.plan import Plan, build_attack
 from gradiograph.audit.spectrum import Spectrum, low_frequencies, spectrum
 from gradiograph.core.random import stream
+from gradiograph.core.replay import replay
 from gradiograph.core.scoring import Score
 from gradiograph.core.tensors import Batch, Belief, Reconstruction
 
@@ -139,5 +140,4 @@ def sight(made: Plan, cell: GridCell) -> Callable[[Tensor], Belief]:
 
 def _see(task: Task, state: Tensors, protocol: Protocol, defence: Chain, labels: Tensor, films: Tensor) -> Belief:
     with torch.no_grad():
-        clean = protocol.local_update(task, state, Batch(films, labels), None, differentiable=True).tensors
-        return defence.expect(Belief(clean))
+        return defence.expect(replay(task, state, protocol, defence, Batch(films, labels)))

@@ -177,7 +177,8 @@ def _observation(made: Plan, log: Log, cell: GridCell) -> Observation:
     if made.captured and cell.batch == 0:
         rounds: tuple[Round, ...] = ((start, made.captured.update),)
     else:
-        batch = Batch(torch.from_numpy(made.films.victims[cell.batch].read()), labels)
+        patients = torch.arange(len(labels))  # no patient is twice among the victims
+        batch = Batch(torch.from_numpy(made.films.victims[cell.batch].read()), labels, patients)
         names = (cell.batch,) if cell.round == 1 else (cell.batch, "after", cell.round)
         rounds = client_rounds(
             task, start, batch, protocol, defence, cell.seed, *names, rounds=made.spec.victims.rounds

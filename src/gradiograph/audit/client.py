@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from gradiograph.core.attack import Observation
 from gradiograph.core.client import Round, client_update
+from gradiograph.core.replay import replay
 from gradiograph.core.tensors import Batch, Belief, Tensors, Update
 
 if TYPE_CHECKING:
@@ -98,20 +99,22 @@ def observe(
         labels: int64 (B,), handed on only where the threat model grants them.
         later: The rounds after this one, with the same films.
     """
-    known = threat.knows_protocol
+    known, shown = threat.knows_protocol, defence if threat.knows_defence else None
     rounds = ((state, update), *later)
     return Observation(
         rounds=rounds,
         num_examples=update.num_examples,
         task=task,
         threat=threat,
-        defence=defence if threat.knows_defence else None,
+        defence=shown,
         labels=labels if threat.knows_labels else None,
-        simulate=partial(_replay, task, tuple(before for before, _ in rounds), protocol) if known else None,
+        simulate=partial(_replay, task, tuple(before for before, _ in rounds), protocol, shown) if known else None,
         local_steps=protocol.num_steps(update.num_examples) if known else None,
         local_learning_rate=protocol.step_size if known else None,
     )
 
 
-def _replay(task: Task, states: tuple[Tensors, ...], protocol: Protocol, batch: Batch, round: int = 0) -> Belief:
-    return Belief(protocol.local_update(task, states[round], batch, None, differentiable=True).tensors)
+def _replay(
+    task: Task, states: tuple[Tensors, ...], protocol: Protocol, defence: Chain | None, batch: Batch, round: int = 0
+) -> Belief:
+    return replay(task, states[round], protocol, defence, batch)

@@ -17,6 +17,7 @@ from gradiograph.audit.trainings import PlannedTraining, federation, judged_reco
 from gradiograph.core import registry
 from gradiograph.core.defence import Chain
 from gradiograph.core.errors import BadSetting, DataProblem
+from gradiograph.core.example_gradients import require_separate_examples
 from gradiograph.data.sites import assign_clients
 
 if TYPE_CHECKING:
@@ -114,6 +115,7 @@ def plan(spec: Spec, folder: Path) -> Plan:
         task = made.task(config, spec.seeds[0])
         for protocol in spec.protocol:
             _require_fit(made, task, builder.make("protocol", protocol), label(config))
+            _require_examples_apart(made, task, builder.make("protocol", protocol))
         for attack in attacks.values():
             attack.check(task)
     _require_trainable(made)
@@ -218,3 +220,10 @@ def _require_fit(made: Plan, task: Task, protocol: Protocol, name: str) -> None:
         )
         raise BadSetting(msg)
     protocol.num_steps(made.spec.victims.size)
+
+
+def _require_examples_apart(made: Plan, task: Task, protocol: Protocol) -> None:
+    """Where a defence acts on examples, the task keeps them apart and the attack's replay knows the variance."""
+    if any(made.builder.chain(stack).example_stage for stack in made.spec.defences):
+        require_separate_examples(task)
+        protocol.noise_gain(made.spec.victims.size)

@@ -178,9 +178,12 @@ def _attacked(made: Plan) -> set[str]:
 
 
 def _site(sites: Dataset, records: Sequence[Record]) -> Site:
+    numbers = {patient: number for number, patient in enumerate(dict.fromkeys(r.patient for r in records))}
+    patients = torch.tensor([numbers[record.patient] for record in records], dtype=torch.int64)
+
     def read() -> Batch:
         labels = torch.tensor([record.label for record in records], dtype=torch.int64)
-        return Batch(torch.from_numpy(sites.read([record.index for record in records])), labels)
+        return Batch(torch.from_numpy(sites.read([record.index for record in records])), labels, patients)
 
     return Site(num_examples=len(records), read=read)
 

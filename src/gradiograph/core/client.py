@@ -30,7 +30,7 @@ def client_update(
         seed: With `names`, the client's and the defence's random streams.
         names: What tells this round from others, such as the batch.
     """
-    clean = protocol.local_update(task, state, batch, stream(seed, "client", *names))
+    clean = protocol.local_update(task, state, batch, stream(seed, "client", *names), defence=defence)
     sent = defence.on_update(clean.tensors, stream(seed, "defence", *names))
     encoding = defence.encode(sent, Encoding(num_values=sum(tensor.numel() for tensor in sent.values())))
     buffer_bytes = sum(buffer.numel() * buffer.element_size() for buffer in clean.buffers.values())

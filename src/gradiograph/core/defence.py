@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from math import ceil
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import torch
 
+from gradiograph.core.errors import BadSetting
 from gradiograph.core.seeds import derive_seed
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from gradiograph.core.example_gradients import ExampleGradients, Unit
     from gradiograph.core.tensors import Belief, Tensors
 
 
@@ -44,11 +46,43 @@ class Defence:
 
     A subclass is a frozen dataclass with keyword-only settings. It says how the channel acts (`on_update`), what it
     does to a belief about the update (`expect`, for a channel that others follow), how likely a seen update is
-    (`log_likelihood`, for the channel that acts last), and what it puts on the wire (`encode`).
+    (`log_likelihood`, for the channel that acts last), and what it puts on the wire (`encode`). One that acts on each
+    example within local training has a `unit` and says what it makes of their gradients (`on_example_gradients`).
     """
 
-    guarantee: ClassVar[str | None] = None
-    """The formal privacy guarantee in words, None where there is none."""
+    placed: ClassVar[Literal["client", "aggregator"]] = "client"
+    """Where its noise is added; what is added at the aggregator does not protect from the server that adds it."""
+
+    @property
+    def guarantee(self) -> str | None:
+        """The formal privacy guarantee in words, None where there is none."""
+        return None
+
+    @property
+    def unit(self) -> Unit | None:
+        """Whose gradients are clipped one by one within local training; None where it acts on the update only."""
+        return None
+
+    @property
+    def example_stage(self) -> Defence | None:
+        """The channel that acts on examples: itself, one of its stages, or none."""
+        return self if self.unit else None
+
+    def on_example_gradients(
+        self, gradients: ExampleGradients, expected: float, generator: torch.Generator | None
+    ) -> Tensors:
+        """The gradient of a local step, made of the gradients of its units.
+
+        Args:
+            gradients: Of the units that were drawn; none may have been.
+            expected: How many units a step has on average: the fixed denominator of the mean.
+            generator: The noise's; None gives the mean over the noise, differentiable in the gradients.
+        """
+        raise NotImplementedError
+
+    def step_variance(self, expected: float) -> float:
+        """The variance of the noise on each value of what `on_example_gradients` returns."""
+        return 0.0
 
     def on_update(self, tensors: Tensors, generator: torch.Generator) -> Tensors:
         """What is sent in place of `tensors`: same names and shapes. Does not change its input."""
@@ -76,6 +110,24 @@ class Chain(Defence):
     """
 
     stages: tuple[Defence, ...] = ()
+
+    @property
+    def guarantee(self) -> str | None:
+        """Those of the stages; what follows a private stage is post-processing and costs nothing."""
+        return " ".join(filter(None, (stage.guarantee for stage in self.stages))) or None
+
+    @property
+    def example_stage(self) -> Defence | None:
+        """The one stage that acts on examples, wherever it stands; None where there is none.
+
+        Raises:
+            BadSetting: there are two: a step's gradient is made once.
+        """
+        found = [stage.example_stage for stage in self.stages if stage.example_stage]
+        if len(found) > 1:
+            msg = "A stack can have one defence that acts on each example within local training; this one has two."
+            raise BadSetting(msg)
+        return found[0] if found else None
 
     def on_update(self, tensors: Tensors, generator: torch.Generator) -> Tensors:
         """Apply all stages; each draws from a stream of its own."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 if TYPE_CHECKING:
     import torch
 
+    from gradiograph.core.defence import Defence
     from gradiograph.core.task import Task
     from gradiograph.core.tensors import Batch, Tensors
 
@@ -47,6 +48,20 @@ class Protocol(ABC):
             BadInput: a mini-batch is larger than this many images.
         """
 
+    def sample_rate(self, num_examples: int) -> float:
+        """The chance of an example to be in a step, where a defence on examples draws them; 1 is always."""
+        return 1.0
+
+    def noise_gain(self, num_examples: int) -> float:
+        """The variance of each value of the update for noise of variance 1 on every value of each step's gradient.
+
+        To first order: what the noise of one step changes in the gradients of the next ones is left out.
+
+        Raises:
+            BadInput: the local optimiser is not linear in the gradient.
+        """
+        return 1.0
+
     @abstractmethod
     def local_update(
         self,
@@ -56,6 +71,7 @@ class Protocol(ABC):
         generator: torch.Generator | None,
         *,
         differentiable: bool = False,
+        defence: Defence | None = None,
     ) -> LocalUpdate:
         """Train from `state` on `batch`.
 
@@ -66,7 +82,9 @@ class Protocol(ABC):
             generator: The client's randomness (order of mini-batches, augmentation). None is the attacker's replay:
                 images in the order given, no augmentation.
             differentiable: Keep the graph from the batch to the result.
+            defence: The client's channel; only the stage that acts on examples counts here. The attacker's replay
+                clips as the client does, and has neither noise nor sampling.
 
         Raises:
-            BadInput: a mini-batch is larger than the batch.
+            BadInput: a mini-batch is larger than the batch, or the task does not go with a defence on examples.
         """

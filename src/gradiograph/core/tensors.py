@@ -19,10 +19,12 @@ class Batch:
     Attributes:
         images: (B, C, *spatial), float32 in [0, 1].
         targets: int64 (B,), or probabilities (B, K) so that an attacker can optimise labels.
+        patients: int64 (B,), equal where the patient is; None where it is not known. The number says nothing else.
     """
 
     images: Tensor
     targets: Tensor
+    patients: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.images)

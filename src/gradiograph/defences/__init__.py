@@ -1,6 +1,7 @@
 """Protections as channels on one client's update: how each acts, and how likely a seen update is under it."""
 
 from gradiograph.defences.clip import Clip
+from gradiograph.defences.dp_sgd import DPSGD
 from gradiograph.defences.gaussian_noise import GaussianNoise
 from gradiograph.defences.laplace_noise import LaplaceNoise
 from gradiograph.defences.qsgd import QSGD
@@ -9,4 +10,14 @@ from gradiograph.defences.sign_sgd import SignSGD
 from gradiograph.defences.top_k import TopK
 from gradiograph.defences.uniform_quantisation import UniformQuantisation
 
-__all__ = ["QSGD", "Clip", "GaussianNoise", "LaplaceNoise", "RandomK", "SignSGD", "TopK", "UniformQuantisation"]
+__all__ = [
+    "DPSGD",
+    "QSGD",
+    "Clip",
+    "GaussianNoise",
+    "LaplaceNoise",
+    "RandomK",
+    "SignSGD",
+    "TopK",
+    "UniformQuantisation",
+]

@@ -5,13 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+import torch
+
+from gradiograph.core.local_steps import private_steps, step_gradient
 from gradiograph.core.protocol import LocalUpdate, Protocol
 from gradiograph.core.registry import register
-from gradiograph.core.task import buffer_change, copy_buffers, factored_shifts, mean_gradient
+from gradiograph.core.task import buffer_change, copy_buffers, factored_shifts
 
 if TYPE_CHECKING:
-    import torch
-
+    from gradiograph.core.defence import Defence
     from gradiograph.core.task import Task
     from gradiograph.core.tensors import Batch, Tensors
 
@@ -51,9 +53,13 @@ class FedSGD(Protocol):
         generator: torch.Generator | None,
         *,
         differentiable: bool = False,
+        defence: Defence | None = None,
     ) -> LocalUpdate:
         """The gradient, and the change of the buffers; see `Protocol.local_update`."""
-        buffers = copy_buffers(task, state)
-        shifts = factored_shifts(task, state, batch, 1) if differentiable else None
-        gradient = mean_gradient(task, {**state, **buffers}, batch, create_graph=differentiable, shifts=shifts)
+        buffers, now = copy_buffers(task, state), torch.arange(len(batch))
+        private = private_steps(task, batch, defence, len(batch), generator)
+        shifts = factored_shifts(task, state, batch, 1) if differentiable and private is None else None
+        gradient = step_gradient(
+            task, {**state, **buffers}, batch, now, private, create_graph=differentiable, shifts=shifts
+        )
         return LocalUpdate(gradient, buffer_change(state, buffers))

@@ -13,15 +13,17 @@ from pydantic import Field
 
 from gradiograph.core.errors import BadSetting
 from gradiograph.core.factored import FactoredTensors, factors
+from gradiograph.core.local_steps import PrivateSteps, private_steps, step_gradient
 from gradiograph.core.protocol import LocalUpdate, Protocol
-from gradiograph.core.task import buffer_change, copy_buffers, factored_shifts, mean_gradient
+from gradiograph.core.task import buffer_change, copy_buffers, factored_shifts
 from gradiograph.core.tensors import Batch
 from gradiograph.protocols.augmentation import Augmentation, augment
-from gradiograph.protocols.optimisers import Memory, Step, adamw, sgd
+from gradiograph.protocols.optimisers import Memory, Step, adamw, linear_gain, sgd
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from gradiograph.core.defence import Defence
     from gradiograph.core.task import Task
     from gradiograph.core.tensors import Tensors
 
@@ -83,6 +85,25 @@ class LocalTraining(Protocol):
         steps_an_epoch = ceil(num_examples / self._batch_size(num_examples))
         return self.local_steps or (self.local_epochs or 0) * steps_an_epoch
 
+    def sample_rate(self, num_examples: int) -> float:
+        """Mini-batch over images; see `Protocol.sample_rate`."""
+        return self._batch_size(num_examples) / num_examples
+
+    def noise_gain(self, num_examples: int) -> float:
+        """From the recursion of SGD with momentum; see `Protocol.noise_gain`."""
+        if self.optimiser != "sgd":
+            msg = (
+                f"{self.name}: under a defence on examples an attack needs the variance of the update, which is known "
+                f"for optimiser = 'sgd', not for '{self.optimiser}'. Use 'sgd'."
+            )
+            raise BadSetting(msg)
+        return linear_gain(
+            steps=self.num_steps(num_examples),
+            learning_rate=self.learning_rate,
+            momentum=self.momentum,
+            decay=self.weight_decay + self.pull,
+        )
+
     def local_update(
         self,
         task: Task,
@@ -91,22 +112,24 @@ class LocalTraining(Protocol):
         generator: torch.Generator | None,
         *,
         differentiable: bool = False,
+        defence: Defence | None = None,
     ) -> LocalUpdate:
         """The change of the weights and of the buffers; see `Protocol.local_update`."""
         steps = self.num_steps(len(batch))
         buffers = copy_buffers(task, state)
         # Plain SGD moves a dense weight by outer products; the replay keeps these in place of the weight itself.
-        linear = differentiable and self.optimiser == "sgd" and not self.weight_decay
+        private = private_steps(task, batch, defence, self._batch_size(len(batch)), generator)
+        linear = differentiable and self.optimiser == "sgd" and not self.weight_decay and private is None
         shifts = factored_shifts(task, state, batch, steps) if linear else {}
         weights = {name: state[name].detach() for name in task.trainable if name not in shifts}
         memory: dict[str, Memory] = dict.fromkeys(task.trainable, ())
         step = self._optimiser()
-        for count, indices in enumerate(islice(self._mini_batches(len(batch), generator), steps)):
+        for count, indices in enumerate(islice(self._mini_batches(len(batch), generator, private), steps)):
             images = batch.images[indices]
             if self.augmentation and generator is not None:
                 images = augment(images, self.augmentation, generator)
             part, now = Batch(images, batch.targets[indices]), {**state, **buffers, **weights}
-            gradient = mean_gradient(task, now, part, create_graph=differentiable, shifts=shifts)
+            gradient = step_gradient(task, now, part, indices, private, create_graph=differentiable, shifts=shifts)
             for name, weight in weights.items():
                 slope = self._pulled(gradient[name], weight - state[name])
                 weights[name], memory[name] = step(weight, slope, memory[name], count)
@@ -131,9 +154,16 @@ class LocalTraining(Protocol):
             raise BadSetting(msg)
         return size
 
-    def _mini_batches(self, num_examples: int, generator: torch.Generator | None) -> Iterator[Tensor]:
-        """Epoch after epoch without end; each shuffled by the client, in the order given for the attacker."""
+    def _mini_batches(
+        self, num_examples: int, generator: torch.Generator | None, private: PrivateSteps | None = None
+    ) -> Iterator[Tensor]:
+        """Without end: epoch after epoch, shuffled by the client, in the order given for the attacker.
+
+        Under a defence on examples each step draws its own: only Poisson sampling amplifies the guarantee.
+        """
         size = self._batch_size(num_examples)
+        while private is not None:
+            yield private.sample()
         while True:
             whole = size == num_examples or generator is None
             order = torch.arange(num_examples) if whole else torch.randperm(num_examples, generator=generator)

@@ -43,3 +43,24 @@ def adamw(*, learning_rate: float, weight_decay: float) -> Step:
         return decayed - learning_rate * corrected / (spread + epsilon), (first, second)
 
     return step
+
+
+def linear_gain(*, steps: int, learning_rate: float, momentum: float, decay: float) -> float:
+    """The variance of the weights after these steps of `sgd`, for gradients that are white noise of variance 1.
+
+    Args:
+        steps: How many.
+        learning_rate: Of each.
+        momentum: Heavy-ball momentum, its memory empty at first.
+        decay: Strength of the pull of the weights back to where they were.
+
+    >>> linear_gain(steps=3, learning_rate=0.5, momentum=0.0, decay=0.0)
+    0.75
+    """
+    # (weight, velocity) <- A (weight, velocity) + b noise
+    transition = torch.tensor([[1 - learning_rate * decay, -learning_rate * momentum], [decay, momentum]]).double()
+    noise = torch.tensor([-learning_rate, 1.0]).double()
+    spread = torch.zeros(2, 2).double()
+    for _ in range(steps):
+        spread = transition @ spread @ transition.T + torch.outer(noise, noise)
+    return float(spread[0, 0])

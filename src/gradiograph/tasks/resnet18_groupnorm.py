@@ -29,7 +29,7 @@ def resnet18_groupnorm(
 ) -> Task:
     """Torchvision's ResNet-18 with GroupNorm for BatchNorm: no statistics cross the wire, no image sees another.
 
-    No activation works in place, so that gradients per example can be taken.
+    Nothing works in place, so that gradients per example can be taken.
 
     Args:
         image_shape: (C, H, W); the stem takes C channels.
@@ -53,10 +53,15 @@ def resnet18_groupnorm(
         raise BadSetting(msg)
 
     def network() -> nn.Module:
-        from torchvision import models  # here, because it takes seconds to import
+        from torchvision.models.resnet import ResNet  # here, because it takes seconds to import
 
-        model: nn.Module = models.resnet18(
-            weights=None, num_classes=num_classes, norm_layer=lambda channels: nn.GroupNorm(groups, channels)
+        from gradiograph.tasks.residual_block import ResidualBlock
+
+        model: nn.Module = ResNet(
+            ResidualBlock,
+            [2, 2, 2, 2],
+            num_classes=num_classes,
+            norm_layer=lambda channels: nn.GroupNorm(groups, channels),
         )
         if image_shape[0] != 3:
             model.conv1 = nn.Conv2d(image_shape[0], _WIDTH, 7, stride=2, padding=3, bias=False)

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from gradiograph.core.attack import Observation
 from gradiograph.core.defence import Chain, Defence, Encoding
 from gradiograph.core.random import global_stream, stream
+from gradiograph.core.replay import replay
 from gradiograph.core.scoring import ScoringContext
 from gradiograph.core.task import Task
 from gradiograph.core.tensors import Batch, Belief, Update
@@ -38,8 +39,8 @@ def films(count: int, shape: tuple[int, ...], *names: object) -> Tensor:
 
 
 def batch(size: int = 2, shape: tuple[int, ...] = IMAGE_SHAPE) -> Batch:
-    """Films with labels 0, 1, 0, 1, ..."""
-    return Batch(films(size, shape, "batch"), torch.arange(size) % 2)
+    """Films of as many patients, with labels 0, 1, 0, 1, ..."""
+    return Batch(films(size, shape, "batch"), torch.arange(size) % 2, torch.arange(size))
 
 
 def task(shape: tuple[int, ...] = IMAGE_SHAPE) -> Task:
@@ -95,7 +96,7 @@ def observe(
     defence = Chain() if defence is None else defence
     protocol = FedSGD() if protocol is None else protocol
     state = model.state()
-    clean = protocol.local_update(model, state, private, stream(0, "client"))
+    clean = protocol.local_update(model, state, private, stream(0, "client"), defence=defence)
     sent = defence.on_update(clean.tensors, stream(0, "defence"))
     encoding = defence.encode(sent, Encoding(num_values=sum(tensor.numel() for tensor in sent.values())))
     update = Update(
@@ -105,22 +106,22 @@ def observe(
         num_examples=len(private),
         num_bytes=encoding.num_bytes,
     )
-    known = threat.knows_protocol
+    known, shown = threat.knows_protocol, defence if threat.knows_defence else None
     return Observation(
         rounds=((state, update),),
         num_examples=len(private),
         task=model,
         threat=threat,
-        defence=defence if threat.knows_defence else None,
+        defence=shown,
         labels=private.targets.clone() if threat.knows_labels else None,
-        simulate=partial(_replay, model, state, protocol) if known else None,
+        simulate=partial(_replay, model, state, protocol, shown) if known else None,
         local_steps=protocol.num_steps(len(private)) if known else None,
         local_learning_rate=protocol.step_size if known else None,
     )
 
 
-def _replay(model: Task, state: Tensors, protocol: Protocol, candidate: Batch) -> Belief:
-    return Belief(protocol.local_update(model, state, candidate, None, differentiable=True).tensors)
+def _replay(model: Task, state: Tensors, protocol: Protocol, defence: Defence | None, candidate: Batch) -> Belief:
+    return replay(model, state, protocol, defence, candidate)
 
 
 def scoring_context(shape: tuple[int, ...], network_folders: Mapping[str, Path] | None = None) -> ScoringContext:

@@ -1,0 +1,127 @@
+"""DP-SGD: each example's gradient is clipped and noise is added, in every step of local training."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+
+import torch
+from pydantic import Field
+
+from gradiograph.core.defence import Defence, Encoding
+from gradiograph.core.errors import BadSetting
+from gradiograph.core.example_gradients import Unit
+from gradiograph.core.registry import register
+from gradiograph.defences.clipping import Clipping, clip_weights
+from gradiograph.defences.exact import log_exact, tolerances, variances
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from gradiograph.core.example_gradients import ExampleGradients
+    from gradiograph.core.tensors import Belief, Tensors
+
+
+@register("defence", "dp_sgd", paper="Abadi et al. 2016, arXiv 1607.00133")
+@dataclass(frozen=True, kw_only=True)
+class DPSGD(Defence):
+    """Clip each example's gradient and add Gaussian noise to their sum, in every step of local training.
+
+    Abadi et al. 2016, algorithm 1. Each step takes each example with the chance batch_size / n, by itself (Poisson
+    sampling), and divides by the expected number; a step on all images takes all. One step returns (sum of clipped
+    gradients + noise of standard deviation noise_multiplier x clip_norm) / expected number.
+
+    To an attacker the update is Gaussian: its mean is that of the clipped gradients of the candidate, its variance that
+    of the noise, summed over the steps. Exact for one step on all images, an approximation for more: see `core.replay`.
+
+    Args:
+        clip_norm: C > 0, the most that one example's gradient can be, in L2 over all parameters.
+        noise_multiplier: sigma, the noise over C. Without it, give `epsilon` and `delta`.
+        epsilon: The budget of the whole training. The audit finds the noise for it, or holds the given noise to it.
+        delta: Of the budget, below 1 / n.
+        clipping: "flat": times min(1, C / norm). "per_layer": the same for each of L layers with C / sqrt(L)
+            (McMahan et al. 2018, arXiv 1710.06963). "automatic": times C / (norm + 0.01 C), without a bound to tune
+            (Bu et al. 2023, arXiv 2206.07136).
+        unit: "example", or "patient": the mean gradient of all images of a patient is clipped as one, and patients are
+            sampled, so that the guarantee is the patient's.
+
+    Raises:
+        BadSetting: no strength, or a budget without its delta.
+
+    Differs from the paper: the mean is over the expected number of examples, which is fixed, not over those drawn. The
+    noise comes from a generator that repeats, not from a cryptographic one: this measures a protection, and is none.
+    """
+
+    clip_norm: Annotated[float, Field(gt=0)]
+    noise_multiplier: Annotated[float, Field(ge=0)] | None = None
+    epsilon: Annotated[float, Field(gt=0)] | None = None
+    delta: Annotated[float, Field(gt=0, lt=1)] | None = None
+    clipping: Clipping = "flat"
+    unit: Unit = "example"
+
+    def __post_init__(self) -> None:
+        if (self.epsilon is None) != (self.delta is None):
+            missing = "delta" if self.delta is None else "epsilon"
+            msg = f"defence 'dp_sgd' needs epsilon and delta together; add {missing}."
+            raise BadSetting(msg)
+        if self.noise_multiplier is None and self.epsilon is None:
+            msg = "defence 'dp_sgd' was given no strength; give noise_multiplier, or epsilon and delta."
+            raise BadSetting(msg)
+
+    @property
+    def guarantee(self) -> str | None:
+        """Differential privacy of the unit, where there is noise."""
+        if self.noise_multiplier == 0:
+            return None
+        whose = "patient" if self.unit == "patient" else "image (not patient)"
+        if self.epsilon is not None:
+            return f"({self.epsilon:g}, {self.delta:g})-differential privacy of each {whose} over the whole training."
+        return f"Differential privacy of each {whose}; epsilon follows from the noise, the sampling and the steps."
+
+    def on_example_gradients(
+        self, gradients: ExampleGradients, expected: float, generator: torch.Generator | None
+    ) -> Tensors:
+        """(Sum of the clipped gradients + noise) / expected; see `Defence.on_example_gradients`."""
+        total = gradients.weighted_sum(clip_weights(self.clipping, gradients.squared_norms(), self.clip_norm))
+        std = self._noise_multiplier * self.clip_norm
+        if generator is None or not std:
+            return {name: tensor / expected for name, tensor in total.items()}
+        return {
+            name: (tensor + std * torch.randn(tensor.shape, generator=generator).to(tensor)) / expected
+            for name, tensor in total.items()
+        }
+
+    def step_variance(self, expected: float) -> float:
+        """(noise_multiplier x clip_norm / expected)^2."""
+        return (self._noise_multiplier * self.clip_norm / expected) ** 2
+
+    def on_update(self, tensors: Tensors, generator: torch.Generator) -> Tensors:
+        """The update as local training left it: the defence has acted in its steps."""
+        return {name: tensor.clone() for name, tensor in tensors.items()}
+
+    def expect(self, belief: Belief) -> Belief:
+        """The belief itself: the replay of the steps holds the clipping and the noise's variance."""
+        return belief
+
+    def log_likelihood(self, seen: Tensors, belief: Belief) -> Tensor:
+        """The Gaussian log density with the belief's variance; without one, as of a channel that is known exactly."""
+        spread, tolerance = variances(belief), tolerances(seen)
+        floor = {
+            name: torch.zeros_like(tolerance[name]) if spread[name] is not None else tolerance[name] for name in seen
+        }
+        terms = [log_exact(seen[n], belief.mean[n], spread[n], floor[n]).sum() for n in seen]
+        return torch.stack([term.sum() for term in terms]).sum()
+
+    def encode(self, sent: Tensors, encoding: Encoding) -> Encoding:
+        """Unchanged."""
+        return encoding
+
+    @property
+    def _noise_multiplier(self) -> float:
+        if self.noise_multiplier is None:
+            msg = (
+                f"defence 'dp_sgd' with epsilon = {self.epsilon:g} has no noise yet: it follows from the rounds, the "
+                "steps and the sampling, which an audit knows. Give noise_multiplier."
+            )
+            raise BadSetting(msg)
+        return self.noise_multiplier
