@@ -27,12 +27,14 @@ class Encoding:
         value_bits: Bits of each value.
         index_bits: Bits that say where each value belongs; 0 where all are sent or the receiver can derive the places.
         overhead_bits: Scales, norms and seeds, in total.
+        block: Values that share a scale, consecutive within a tensor; None is the whole tensor.
     """
 
     num_values: int
     value_bits: int = 32
     index_bits: int = 0
     overhead_bits: int = 0
+    block: int | None = None
 
     @property
     def num_bytes(self) -> int:

@@ -7,6 +7,7 @@
     │   ├── DataProblem       a folder, an index or an image that cannot be used
     │   ├── WeightsProblem    a file of weights that is unsafe or does not fit
     │   ├── MissingKnowledge  an attack needs what the threat model does not grant
+    │   ├── MissingExtra      a package that an optional part needs is not installed
     │   └── TrainingFailed    a federation that cannot go on: too few usable updates, or weights that are not finite
     └── LogProblem            a run's folder on disk is not what it should be
 
@@ -49,6 +50,10 @@ class WeightsProblem(BadInput):
 
 class MissingKnowledge(BadInput):
     """An attack needs something that the threat model does not grant."""
+
+
+class MissingExtra(BadInput):
+    """An optional part was asked for, and the package that it needs is not installed."""
 
 
 class TrainingFailed(BadInput):

@@ -92,7 +92,8 @@ class QSGD(Defence):
         """A sign and a level a value, and 32 bits a bucket for its norm."""
         buckets = sum(ceil(tensor.numel() / (self.bucket or tensor.numel())) for tensor in sent.values())
         bits = 1 + ceil(log2(self.levels + 1))
-        return replace(encoding, value_bits=bits, overhead_bits=encoding.overhead_bits + 32 * buckets)
+        overhead = encoding.overhead_bits + 32 * buckets
+        return replace(encoding, value_bits=bits, overhead_bits=overhead, block=self.bucket)
 
     def _score(self, seen: Tensor, mean: Tensor, variance: Tensor | None, tolerance: Tensor) -> Tensor:
         rows = self._rows(seen)

@@ -87,8 +87,9 @@ class SignSGD(Defence):
         """
         overhead = encoding.overhead_bits + (32 * len(sent) if self.scale == "mean_abs" else 0)
         if self.zero == 0:
-            return replace(encoding, value_bits=2, overhead_bits=overhead)
-        return replace(encoding, num_values=count(sent), value_bits=1, index_bits=0, overhead_bits=overhead)
+            return replace(encoding, value_bits=2, overhead_bits=overhead, block=None)
+        encoding = replace(encoding, num_values=count(sent), value_bits=1, index_bits=0)
+        return replace(encoding, overhead_bits=overhead, block=None)
 
     def _signs(self, tensor: Tensor) -> Tensor:
         signs = tensor.sign()

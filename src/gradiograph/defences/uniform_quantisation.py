@@ -82,7 +82,8 @@ class UniformQuantisation(Defence):
 
     def encode(self, sent: Tensors, encoding: Encoding) -> Encoding:
         """`bits` a value, and 32 bits a tensor for its maximum."""
-        return replace(encoding, value_bits=self.bits, overhead_bits=encoding.overhead_bits + 32 * len(sent))
+        overhead = encoding.overhead_bits + 32 * len(sent)
+        return replace(encoding, value_bits=self.bits, overhead_bits=overhead, block=None)
 
     def _round(self, tensor: Tensor) -> Tensor:
         step = tensor.abs().max() / self._levels
