@@ -15,7 +15,7 @@ from flower_loopback import LoopbackGrid, context, over_the_wire, reply
 from gradiograph.core.defence import Chain
 from gradiograph.core.errors import BadInput
 from gradiograph.core.random import global_stream, stream
-from gradiograph.defences import QSGD, Clip, GaussianNoise, SignSGD, TopK, UniformQuantisation
+from gradiograph.defences import DPSGD, QSGD, Clip, GaussianNoise, SignSGD, TopK, UniformQuantisation
 from gradiograph.flower import Decoding, Recording, capture, protect
 from gradiograph.tasks import load_into, load_state
 
@@ -199,6 +199,11 @@ def test_a_client_that_fails_is_the_strategys_business(tmp_path):
     arrays, _ = strategy.aggregate_train(1, replies)
     assert arrays is not None
     assert len(list((tmp_path / "round-0001").iterdir())) == 2
+
+
+def test_a_defence_within_local_training_is_no_mod():
+    with pytest.raises(BadInput, match="DPSGD acts on the gradients of single examples"):
+        protect(Clip(norm=1.0), DPSGD(clip_norm=1.0, noise_multiplier=1.0))
 
 
 def test_without_flower_the_error_says_what_to_install():

@@ -41,10 +41,16 @@ def protect(
             operating system.
 
     Raises:
-        BadInput: (by the mod) the app's messages have no one ArrayRecord, or the reply's names or shapes are not those
+        BadInput: a defence acts within local training. By the mod: the app's messages have no one ArrayRecord, or the reply's names or shapes are not those
             received.
     """
     chain = Chain(stages=defences)
+    if chain.example_stage:
+        msg = (
+            f"{type(chain.example_stage).__name__} acts on the gradients of single examples, and a mod sees only what "
+            "training made of them all. Build it into the app's training, with Opacus for instance."
+        )
+        raise BadInput(msg)
 
     def mod(message: Message, context: Context, call_next: ClientAppCallable) -> Message:
         if message.metadata.message_type.partition(".")[0] != MessageType.TRAIN:

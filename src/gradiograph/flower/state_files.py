@@ -34,7 +34,8 @@ def write_round(folder: Path, before: Tensors, after: Tensors, names: Sequence[s
     if names is not None and len(names) != len(before):
         msg = f"{len(names)} names are given for {len(before)} arrays; give list(model.state_dict())."
         raise BadInput(msg)
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for level in (*reversed(folder.parents), folder):  # with parents = True, only the last one gets the mode
+        level.mkdir(mode=0o700, exist_ok=True)
     for file, state in ((BEFORE, before), (AFTER, after)):  # the second one makes the pair complete
         own = list(state) if names is None else names
         _write(folder / file, dict(zip(own, state.values(), strict=True)))
