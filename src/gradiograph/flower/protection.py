@@ -41,8 +41,8 @@ def protect(
             operating system.
 
     Raises:
-        BadInput: a defence acts within local training. By the mod: the app's messages have no one ArrayRecord, or the reply's names or shapes are not those
-            received.
+        BadInput: a defence acts within local training. By the mod: the app's messages have no one ArrayRecord, or the
+            reply's names or shapes are not those received.
     """
     chain = Chain(stages=defences)
     if chain.example_stage:
