@@ -11,11 +11,11 @@ FIRST_NODE = 1000
 TaskIdentity.run_id = TaskIdentity.task_id = TaskIdentity.node_id = 1  # as in the processes that Flower starts
 
 
-def context(partition, **run_config):
+def context(partition, node=None, **run_config):
     return Context(
         run_id=1,
-        node_id=FIRST_NODE + partition,
-        node_config={"partition-id": partition},
+        node_id=FIRST_NODE + partition if node is None else node,
+        node_config={} if partition is None else {"partition-id": partition},
         state=RecordDict(),
         run_config=run_config,
     )
@@ -31,8 +31,9 @@ class LoopbackGrid(Grid):
     def __init__(self, app, nodes, **run_config):
         self._app, self._run_config = app, run_config
         self.nodes = [FIRST_NODE + node for node in range(nodes)]
+        self.place_of = {FIRST_NODE + node: node for node in range(nodes)}
         self.silent = set()
-        self.replies, self.received = {}, []
+        self.replies, self.received, self.sizes = {}, [], []
 
     run = property(lambda self: None)
 
@@ -54,7 +55,8 @@ class LoopbackGrid(Grid):
             pushed.append(message.metadata.message_id)
             self.received.append(message)
             if node not in self.silent:
-                reply = self._app(message, context(node - FIRST_NODE, **self._run_config))
+                reply = self._app(message, context(self.place_of[node], node, **self._run_config))
+                self.sizes.append(sum(record.count_bytes() for record in reply.content.values()))
                 self.replies[message.metadata.message_id] = over_the_wire(reply)
         return pushed
 

@@ -3,7 +3,7 @@
 from gradiograph.federation.aggregation import secure_sum
 from gradiograph.federation.capture import capture, capture_sum
 from gradiograph.federation.checkpoint import pack, unpack
-from gradiograph.federation.engine import drawn, next_round, train
+from gradiograph.federation.engine import Collect, drawn, next_round, send, train
 from gradiograph.federation.fedadam import FedAdam
 from gradiograph.federation.federation import Federation, Rounds, Site
 from gradiograph.federation.prediction import predict
@@ -12,6 +12,7 @@ from gradiograph.federation.training import Training, untrained
 
 __all__ = [
     "SGD",
+    "Collect",
     "FedAdam",
     "Federation",
     "Rounds",
@@ -24,6 +25,7 @@ __all__ = [
     "pack",
     "predict",
     "secure_sum",
+    "send",
     "train",
     "unpack",
     "untrained",

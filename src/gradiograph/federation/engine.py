@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 
 Evaluate = Callable[["Tensors"], Mapping[str, float | None]]
 """Scores of a state by name; None is undefined."""
+Collect = Callable[["Tensors", int, tuple[int, ...]], Iterator["Update | None"]]
+"""What these clients send in the round of this number, which begins with this state: in their order, None for one that
+sends nothing."""
 
 
 def train(
@@ -29,6 +33,7 @@ def train(
     start: Training | None = None,
     keep: Callable[[Training], None] = lambda _: None,
     evaluate: Evaluate = lambda _: {},
+    collect: Collect | None = None,
 ) -> Training:
     """Train from `start` to the last round.
 
@@ -38,18 +43,24 @@ def train(
             is that of an uninterrupted one, bit by bit.
         keep: Called with the training after every round, to write a checkpoint.
         evaluate: Called with the state after every round.
+        collect: Has the clients train elsewhere; None is here, one after the other.
 
     Raises:
         TrainingFailed: too few usable updates in a round, or weights that are not finite.
     """
     training = start or untrained(federation)
     while training.round < federation.rounds.rounds:
-        training = next_round(federation, training, evaluate)
+        training = next_round(federation, training, evaluate, collect)
         keep(training)
     return training
 
 
-def next_round(federation: Federation, training: Training, evaluate: Evaluate = lambda _: {}) -> Training:
+def next_round(
+    federation: Federation,
+    training: Training,
+    evaluate: Evaluate = lambda _: {},
+    collect: Collect | None = None,
+) -> Training:
     """The training one round later: clients are drawn, train and send; what is usable is averaged; the server steps.
 
     Raises:
@@ -57,8 +68,10 @@ def next_round(federation: Federation, training: Training, evaluate: Evaluate = 
     """
     number, state, started = training.round + 1, training.state, perf_counter()
     total, outcomes = WeightedSum(), []
-    for client in drawn(federation, number):
-        update = send(federation, state, number, client)
+    clients = drawn(federation, number)
+    updates = (collect or partial(_send_each, federation))(state, number, clients)
+    for client in clients:
+        update = next(updates, None)
         refused = refusal(update, federation.task, federation.protocol, state)
         outcomes.append(Outcome(client=client, num_bytes=update.num_bytes if update else 0, refused=refused))
         if update is not None and not refused:
@@ -102,6 +115,13 @@ def send(federation: Federation, state: Tensors, number: int, client: int) -> Up
         number,
         client,
     )
+
+
+def _send_each(
+    federation: Federation, state: Tensors, number: int, clients: tuple[int, ...]
+) -> Iterator[Update | None]:
+    for client in clients:
+        yield send(federation, state, number, client)
 
 
 def _require_enough(federation: Federation, number: int, outcomes: list[Outcome]) -> None:
