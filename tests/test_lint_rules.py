@@ -39,7 +39,7 @@ CASES = {
     ),
     "DP07": ({"statistics": ("BatchNorm2d",)}, {"statistics": ()}, "BatchNorm2d"),
     "DP08": ({"ranges": ("update_norm",)}, {"ranges": ()}, "update_norm"),
-    "DP09": ({"counts": ("num-examples", "train_loss")}, {"counts": ()}, "num-examples, train_loss"),
+    "DP09": ({"counts": ("train_loss", "accuracy")}, {"counts": ()}, "train_loss, accuracy"),
     "DP10": ({"noise_on": "data"}, {"noise_on": "fixed"}, "selected"),
     "DP11": ({"noiseless": ("percentile",)}, {"noiseless": ()}, "compression"),
     "DP12": (
@@ -48,6 +48,11 @@ CASES = {
         "40 x 2 = 80",
     ),
     "DP13": ({"delta": 0.01, "units": 100}, {"delta": 1e-5, "units": 100}, "1/n = 0.01"),
+    "DP15": (
+        {"sends_size": True, "neighbours": "add_or_remove"},
+        {"sends_size": True, "neighbours": "replace"},
+        "replacing one",
+    ),
     "DP14": ({"fixed_seed": True}, {"fixed_seed": False}, "subtracts"),
 }
 

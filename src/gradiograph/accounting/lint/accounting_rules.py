@@ -48,9 +48,9 @@ def shuffling_as_poisson(*, sampling: str, accounted_sampling: str) -> str | Non
     severity="error",
     reference="Balle and Wang 2018, arXiv 1805.06530, section 2",
 )
-def classical_too_quiet(*, formula: str, epsilon: float, delta: float) -> str | None:
+def classical_too_quiet(*, formula: str, epsilon: float | None = None, delta: float | None = None) -> str | None:
     """The noise is computed by sqrt(2 ln(1.25 / delta)), where that is too little for the claimed epsilon."""
-    if formula != "classical":
+    if formula != "classical" or epsilon is None or delta is None:
         return None
     classical, exact, true = _classical(epsilon, delta)
     if true <= epsilon:

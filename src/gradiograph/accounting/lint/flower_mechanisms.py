@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from gradiograph.accounting.lint.own_mechanisms import own_mechanisms
-from gradiograph.accounting.lint.replies import EXAMPLES, replies, reports_a_constant
+from gradiograph.accounting.lint.replies import replies, reports_a_constant
 from gradiograph.accounting.lint.setup import Setup
 from gradiograph.accounting.lint.syntax import Module, Source, argument, assignments, calls, evaluate, name_of, words
 
@@ -44,7 +44,6 @@ def _strategies(source: Source) -> Iterator[Setup]:
         mod = CLIPPING_MODS["Fixed" if "Fixed" in name else "Adaptive"]
         unclipped = "ClientSide" in name and "ClientApp" in source.words and mod not in source.words
         accounted = source.value(argument(call, "accountant")) is None and argument(call, "accountant") is not None
-        _, counts = replies(source)
         yield replace(
             Setup(
                 where=f"{module.at(call)} {name}",
@@ -56,7 +55,8 @@ def _strategies(source: Source) -> Iterator[Setup]:
                 weighting="equal" if accounted else _weighting(source, call),
                 clients=_whole(source.value(argument(call, "num_sampled_clients", 3 if "Fixed" in name else 2))),
                 neighbours="add_or_remove",
-                counts=tuple(key for key in counts if key != EXAMPLES),  # the trusted server uses it and keeps it
+                counts=replies(source)["counts"],  # what the server needs and keeps, such as sizes, does not leave it
+                sends_size=False,
                 fixed_seed=_seeded(module, "numpy"),
                 rounds=_rounds(source),
                 **{**SECURED, "clipped": not unclipped},
@@ -82,16 +82,14 @@ def _local_mods(source: Source) -> Iterator[Setup]:
             argument(call, name, place)
             for place, name in enumerate(("clipping_norm", "sensitivity", "epsilon", "delta"))
         )
-        ranges, counts = replies(source)
         yield local_mod(
             where=f"{module.at(call)} LocalDpMod",
             sensitivity_per_clip=_ratio(source, sensitivity, clip),
             epsilon=_number(source.value(epsilon)),
             delta=_number(source.value(delta)),
-            ranges=ranges,
-            counts=counts,
             fixed_seed=_seeded(module, "numpy"),
             rounds=_rounds(source),
+            **replies(source),
         )
 
 
@@ -113,7 +111,6 @@ def local_mod(**known: Any) -> Setup:  # noqa: ANN401 - facts
 
 
 def _dp_sgd(source: Source) -> Iterator[Setup]:
-    ranges, counts = replies(source)
     deltas = [argument(call, "delta", 0) for _, call in source.calls("get_epsilon")]
     for module, call in source.calls("make_private", "make_private_with_epsilon"):
         shuffled = source.value(argument(call, "poisson_sampling")) is False
@@ -129,9 +126,8 @@ def _dp_sgd(source: Source) -> Iterator[Setup]:
             accounted_sampling="poisson",
             noise_divided_by="denominator",
             weighting="equal",
-            counts=counts,
             fixed_seed=_seeded(module, "torch"),
-            **{**SECURED, "ranges": ranges},
+            **{**SECURED, **replies(source)},
         )
 
 

@@ -106,6 +106,17 @@ def counts_leave(*, counts: tuple[str, ...]) -> str | None:
     )
 
 
+@rule("DP15", "number of examples leaves", severity="warning", reference="Dwork and Roth 2014, section 2.3")
+def size_leaves(*, sends_size: bool, neighbours: str | None = None) -> str | None:
+    """The exact number of examples leaves with the update, and epsilon is for one example more or less."""
+    if not sends_size or neighbours == "replace":
+        return None
+    return (
+        "Every update tells its exact number of examples, which one more or less would change: the epsilon holds for "
+        "replacing one at most, where the sensitivity is two clips. Fix or round the number, and cap the weights."
+    )
+
+
 @rule(
     "DP10",
     "noise on selected coordinates",

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from gradiograph.accounting.lint.replies import EXAMPLES, replies
+from gradiograph.accounting.lint.replies import replies
 from gradiograph.accounting.lint.setup import Setup
 from gradiograph.accounting.lint.syntax import (
     Function,
@@ -77,7 +77,7 @@ def _own_words(function: Function) -> set[str]:
 def _noisy(source: Source, module: Module, function: Function, draw: ast.Call, *, clips: bool) -> Setup:
     scale = _scale(function, draw)
     deviation = {word for part in scale for word in reaches(module.tree, part)}
-    ranges, counts = replies(source)
+    sent = replies(source)
     central = any(_CLIENTS.search(word) for word in words(function))
     return Setup(
         where=f"{module.at(draw)} {function.name}",
@@ -88,8 +88,9 @@ def _noisy(source: Source, module: Module, function: Function, draw: ast.Call, *
         weighting="reported" if central and "num_examples" in words(function) else None,
         noise_on=_place(function),
         statistics=_statistics(source),
-        ranges=() if central else ranges,
-        counts=tuple(key for key in counts if not central or key != EXAMPLES),
+        ranges=() if central else sent["ranges"],
+        counts=sent["counts"],
+        sends_size=sent["sends_size"] and not central,
         fixed_seed=any(call.args and isinstance(call.args[0], ast.Constant) for call in _seeds(module)),
         noiseless=(),
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
+from typing import Any
 
 from gradiograph.accounting.lint.syntax import Function, Source, assignments, calls, name_of
 
@@ -13,11 +14,12 @@ EXAMPLES = "num-examples"
 _RANGE = re.compile(r"norm|range|scale|\b(min|max|std|mean)\b|(^|[-_])(min|max|std|mean)([-_]|$)")
 
 
-def replies(source: Source) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """What leaves with the updates of training: (ranges and norms, counts and metrics), each by its key."""
+def replies(source: Source) -> dict[str, Any]:
+    """What leaves with the updates of training, by its keys, as facts of a `Setup`."""
     keys = dict.fromkeys(key for key, _ in _entries(source))
     ranges = tuple(key for key in keys if _RANGE.search(key))
-    return ranges, tuple(key for key in keys if key not in ranges)
+    counts = tuple(key for key in keys if key not in (*ranges, EXAMPLES))
+    return {"ranges": ranges, "counts": counts, "sends_size": EXAMPLES in keys and not reports_a_constant(source)}
 
 
 def reports_a_constant(source: Source) -> bool:
@@ -50,7 +52,7 @@ def _entries(source: Source) -> Iterator[tuple[str, ast.AST | None]]:
 def _keys(node: ast.expr, dicts: dict[str, ast.Dict]) -> Iterator[tuple[str, ast.AST | None]]:
     found = node if isinstance(node, ast.Dict) else dicts.get(name_of(node))
     if found is None:
-        yield name_of(node) or "metrics", None
+        yield "metrics", None
         return
     for key, value in zip(found.keys, found.values, strict=True):
         yield (str(key.value) if isinstance(key, ast.Constant) else "metrics"), value

@@ -36,7 +36,8 @@ class Setup:
         formula: How the noise is computed from epsilon: by sqrt(2 ln(1.25 / delta)) ("classical"), or exactly.
         statistics: Statistics of normalisation layers that leave without noise.
         ranges: Ranges, norms and scales of the data or the update that leave without noise.
-        counts: Counts and metrics that leave without noise.
+        counts: Counts and metrics that leave without noise, but the number of examples.
+        sends_size: Whether the number of examples leaves without noise.
         noise_on: Whether "all" values get noise, those that the "data" selected, or a "fixed" part.
         noiseless: Transformations without noise that stand for privacy.
         fixed_seed: Whether the noise comes from a generator with a seed that stands in the code.
@@ -64,6 +65,7 @@ class Setup:
     statistics: tuple[str, ...] | None = None
     ranges: tuple[str, ...] | None = None
     counts: tuple[str, ...] | None = None
+    sends_size: bool | None = None
     noise_on: Literal["all", "data", "fixed"] | None = None
     noiseless: tuple[str, ...] | None = None
     fixed_seed: bool | None = None

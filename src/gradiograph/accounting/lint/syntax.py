@@ -131,12 +131,14 @@ def reaches(tree: ast.AST, node: ast.AST) -> set[str]:
 def evaluate(node: ast.AST | None, constants: Mapping[str, Any], config: Mapping[str, Any]) -> Any:  # noqa: ANN401
     """The constant that an expression is, None where it is none.
 
-    Numbers and text, arithmetic on them, names in `constants`, casts, and settings: `run_config["clip"]`.
+    Numbers and text, arithmetic on them, names in `constants`, casts, and settings: `run_config["clip"]`, or a name
+    like a setting's (`target_delta`), which stands for it.
     """
     if isinstance(node, ast.Constant):
         return node.value
     if isinstance(node, (ast.Name, ast.Attribute)):
-        return constants.get(name_of(node))
+        name = name_of(node)
+        return constants.get(name, config.get(name.replace("_", "-")))
     if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
         inner = evaluate(node.operand, constants, config)
         return None if inner is None else -inner

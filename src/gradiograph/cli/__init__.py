@@ -18,6 +18,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from rich.table import Table
 
 from gradiograph import audit, report
+from gradiograph.cli.lint import lint, show_lint
 from gradiograph.core import registry
 from gradiograph.core.errors import BadInput, BadSetting, LogProblem
 
@@ -30,6 +31,7 @@ app = typer.Typer(
 )
 priors = typer.Typer(help="Priors on films, learned from public ones.", no_args_is_help=True)
 app.add_typer(priors, name="prior")
+app.command()(lint)
 console = Console(highlight=False)
 
 AuditFile = Annotated[Path, typer.Argument(metavar="FILE", help="The audit file (TOML).")]
@@ -61,7 +63,7 @@ def init(file: Annotated[Path, typer.Argument(metavar="[FILE]")] = Path("audit.t
 
 @app.command()
 def check(file: AuditFile, override: Overrides = None) -> None:
-    """Validate an audit; print its threat model, grid and estimated cost."""
+    """Validate an audit; print its threat model, grid and estimated cost, and what the lint says of its privacy."""
     spec = audit.load_spec(file, override or ())
     made = audit.plan(spec, file.parent)
     threat = Table("The server", "", title="Threat model", title_justify="left")
@@ -75,6 +77,7 @@ def check(file: AuditFile, override: Overrides = None) -> None:
         cells = [cost.attack, cost.task, cost.protocol, str(cost.cells), f"{cost.seconds:.0f}", f"{hours:.2f}"]
         grid.add_row(*map(escape, cells))
     console.print(grid)
+    show_lint(audit.lint_audit(made))
     total = sum(cost.cells * cost.seconds for cost in costs) / 3600
     if made.trainings:
         console.print(f"{len(made.trainings)} trainings of {made.utility.rounds} rounds, not in this estimate.")
