@@ -77,7 +77,7 @@ def test_check_prints_it(call, tmp_path):  # noqa: F811
 
 def test_verb(call, tmp_path):  # noqa: F811
     file = tmp_path / "client_app.py"
-    file.write_text("app = ClientApp(mods=[LocalDpMod(1.0, 1.0, 1.0, 1e-2)])\n")
+    file.write_text("app = ClientApp(mods=[LocalDpMod(1.0, 1.0, 1.0, 5e-2)])\n")
     code, out, _ = call("lint", tmp_path, "--patients", "50")
     assert code == 1
     for rule in ("DP01", "DP04", "DP06", "DP13"):

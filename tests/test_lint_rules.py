@@ -1,6 +1,7 @@
 """Every rule of the lint on a guilty and an innocent set-up; no rule without both."""
 
 from math import log, sqrt
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -140,3 +141,9 @@ def test_exact_gaussian_at_the_ends():
     assert gaussian_epsilon(0.0, 1e-5) == np.inf
     assert gaussian_epsilon(1e9, 1e-5) == 0.0
     assert gaussian_noise_multiplier(1e4, 1e-5) < gaussian_noise_multiplier(1e3, 1e-5) < sqrt(2 * log(1.25e5)) / 1e2
+
+
+def test_the_page_has_every_rule():
+    page = (Path(__file__).parents[1] / "docs" / "lint.md").read_text(encoding="utf-8")
+    table = [line for line in page.splitlines() if line.startswith("| DP")]
+    assert table == [f"| {r.id} | {r.name} | {r.severity} | {r.summary} | {r.reference} |" for r in rules()]
