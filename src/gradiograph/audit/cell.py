@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,7 +26,7 @@ from gradiograph.audit.scoring import (
     to_rows,
 )
 from gradiograph.audit.trainings import state_before
-from gradiograph.core.errors import LogProblem
+from gradiograph.core.errors import LogProblem, NotMeasured, reason
 from gradiograph.core.random import stream
 from gradiograph.core.tensors import Batch
 from gradiograph.log import Cell, Log
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from gradiograph.core.attack import Observation
     from gradiograph.core.records import Row
     from gradiograph.core.scoring import Score, ScoringContext
+    from gradiograph.core.tensors import Update
 
 Share = Callable[[float], None]
 """Called with the share of a cell that is done, in [0, 1]."""
@@ -78,9 +80,27 @@ def write_victims(made: Plan, log: Log) -> None:
 
 
 def run_cell(made: Plan, log: Log, judged: Judges, cell: GridCell, share: Share) -> None:
-    """Run a cell, score it and write it, unless the log has it."""
+    """Run a cell, score it and write it, unless the log has it.
+
+    A cell that raises is written with its reason: it is not measured, and the audit goes on. Only where the run's
+    folder or the films cannot be used does the run end.
+    """
     if log.has_cell(cell.id):
         return
+    try:
+        entry, rows, images = _scored(made, log, judged, cell, share)
+    except (LogProblem, OSError):
+        raise
+    except Exception as error:
+        log.write_cell(replace(_entry(cell), failed=reason(error)), (), None)
+    else:
+        log.write_cell(entry, rows, images)
+
+
+def _scored(
+    made: Plan, log: Log, judged: Judges, cell: GridCell, share: Share
+) -> tuple[Cell, tuple[Row, ...], NDArray[np.float32]]:
+    """What a cell is, its values and its images."""
     victims = made.films.victims[cell.batch]
     names = record_names(victims, pseudonym_key(log.directory))
     rows: tuple[Row, ...] = ()
@@ -91,7 +111,11 @@ def run_cell(made: Plan, log: Log, judged: Judges, cell: GridCell, share: Share)
     else:
         images, entry = _images(made, log, judged, cell, share)
     rows = (*score(judged.metrics, images, victims, judged.context, names, cell.key), *rows)
-    log.write_cell(entry, rows, images)
+    broken = next((row for row in rows if not isfinite(row.value)), None)
+    if broken:
+        msg = f"The metric '{broken.metric}' is {broken.value}: the attack's images are not finite."
+        raise NotMeasured(msg)
+    return entry, rows, images
 
 
 def can_run(made: Plan, log: Log, cell: GridCell) -> bool:
@@ -131,8 +155,8 @@ def _images(made: Plan, log: Log, judged: Judges, cell: GridCell, share: Share) 
         found = log.cell(source)
         images = log.images(source)
         if images is None:
-            msg = f"Cell {source} has no images; the mismatched control cannot be scored. Start a new run."
-            raise LogProblem(msg)
+            msg = f"The attack on batch {other}, which this control reads, has no images. {found.failed}"
+            raise NotMeasured(msg.strip())
         return paired(images, truth), replace(
             entry, seconds=found.seconds, num_bytes=found.num_bytes, flags=found.flags
         )
@@ -183,5 +207,17 @@ def _observation(made: Plan, log: Log, cell: GridCell) -> Observation:
         rounds = client_rounds(
             task, start, batch, protocol, defence, cell.seed, *names, rounds=made.spec.victims.rounds
         )
+    for _, update in rounds:
+        _require_finite(update)
     (state, update), *later = rounds
     return observe(task, state, update, protocol, defence, made.spec.threat, labels, tuple(later))
+
+
+def _require_finite(update: Update) -> None:
+    broken = [name for name, tensor in update.tensors.items() if not bool(torch.isfinite(tensor).all())]
+    if broken:
+        msg = (
+            f"The client's update has values in '{broken[0]}' that are not finite: there is nothing to attack. "
+            "Lower the learning rate or the noise."
+        )
+        raise NotMeasured(msg)

@@ -42,7 +42,7 @@ def rescore(directory: Path, metric: Mapping[str, Any], spec: Spec | None = None
     context = _context(log, spec, folder)
     classes = log.header["data"]["classes"]
     fresh: dict[str, dict[str, Any]] = {}
-    for cell in log.cells():
+    for cell in (cell for cell in log.cells() if not cell.failed):
         victims = log.victims(cell.batch)
         scores = made(_guess(log, cell), torch.from_numpy(victims.images), _labels(victims, classes), context)
         key = {name: getattr(cell, name) for name in KEY_FIELDS}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -14,9 +15,9 @@ from gradiograph.audit.trainings import run_training
 from gradiograph.audit.workers import run_in_parallel
 from gradiograph.core.errors import BadInput, LogProblem
 from gradiograph.log import Log
+from gradiograph.log.atomic import is_vacant
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from pathlib import Path
 
     from gradiograph.audit.spec import Spec
@@ -45,7 +46,7 @@ def run(
         spec: The audit.
         folder: What relative paths in it are relative to.
         out: The run's folder, new unless `resume`.
-        resume: Continue a run of the same audit; finished cells stay as they are.
+        resume: Continue a run of the same audit; finished cells stay as they are, failed ones are tried again.
         workers: Processes that run cells side by side, each with its share of the threads.
         command: The command line, for the record.
         progress: Called as the work goes on.
@@ -100,8 +101,9 @@ def record(
         log.update(status="interrupted")
         raise
     except Exception as error:
-        # The message of a foreign exception may name a file; our own never do.
-        log.update(status="failed", error=str(error) if isinstance(error, BadInput) else type(error).__name__)
+        with suppress(LogProblem):  # where the disk is full, the log goes on saying that the run is under way
+            # The message of a foreign exception may name a file; our own never do.
+            log.update(status="failed", error=str(error) if isinstance(error, BadInput) else type(error).__name__)
         raise
     log.export_csv()
     # What a training that failed never came to cannot be attacked; the report says which training it was.
@@ -134,7 +136,10 @@ def title(cell: GridCell) -> str:
     return " / ".join(part for part in parts if part)
 
 
-def _continue(out: Path, entry: Mapping[str, Any]) -> Log:
+def _continue(out: Path, entry: dict[str, Any]) -> Log:
+    """The log that is there, without the cells that failed, so that they are tried again."""
+    if is_vacant(out):  # killed before it had written anything
+        return Log.create(out, entry)
     log = Log.open(out)
     changed = sorted(
         key for key in entry["spec"] | log.header["spec"] if entry["spec"].get(key) != log.header["spec"].get(key)
@@ -142,4 +147,5 @@ def _continue(out: Path, entry: Mapping[str, Any]) -> Log:
     if changed:
         msg = f"--resume: {', '.join(changed)} in the audit file differ from the run's. Start a new run: another --out."
         raise LogProblem(msg)
+    log.forget_failed()
     return log

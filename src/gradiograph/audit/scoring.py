@@ -10,6 +10,7 @@ import torch
 from gradiograph.core import registry
 from gradiograph.core.records import Row, pseudonym
 from gradiograph.core.scoring import ScoringContext
+from gradiograph.log.atomic import write_file
 from gradiograph.metrics import match
 
 if TYPE_CHECKING:
@@ -32,8 +33,7 @@ def pseudonym_key(directory: Path) -> bytes:
         return os.environ[KEY_VARIABLE].encode()
     path = directory / "pseudonym.key"
     if not path.exists():
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-            file.write(os.urandom(32))
+        write_file(path, os.urandom(32))
     return path.read_bytes()
 
 

@@ -12,7 +12,7 @@ import torch
 
 from gradiograph.audit.catalogue import label, stack_label
 from gradiograph.audit.scoring import pseudonym_key
-from gradiograph.core.errors import DataProblem, TrainingFailed
+from gradiograph.core.errors import DataProblem, LogProblem, reason
 from gradiograph.core.predictions import Predictions
 from gradiograph.core.records import pseudonym
 from gradiograph.core.tensors import Batch
@@ -109,7 +109,7 @@ def federation(made: Plan, planned: PlannedTraining) -> Federation:
 def run_training(made: Plan, log: Log, planned: PlannedTraining, share: Callable[[float], None]) -> None:
     """Train from the last checkpoint on, and write what the model says of the test films, unless the log has it.
 
-    A training that cannot go on is written as such: it is a result, and the audit continues.
+    A training that cannot go on, or raises, is written as such: it is a result, and the audit continues.
     """
     if log.trainings.has(planned.id):
         return
@@ -126,9 +126,11 @@ def run_training(made: Plan, log: Log, planned: PlannedTraining, share: Callable
     watched = _Watch(made, made_up.task)
     try:
         training = train(made_up, start=training, keep=keep, evaluate=watched.scores)
-    except TrainingFailed as error:
+    except (LogProblem, OSError):
+        raise
+    except Exception as error:
         history = reached[0].history if reached else ()
-        log.trainings.write(ModelCell(id=planned.id, **planned.key, failed=str(error), history=history), None)
+        log.trainings.write(ModelCell(id=planned.id, **planned.key, failed=reason(error), history=history), None)
         return
     records = judged_records(made)
     key = pseudonym_key(log.directory)

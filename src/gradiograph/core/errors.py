@@ -8,6 +8,7 @@
     │   ├── WeightsProblem    a file of weights that is unsafe or does not fit
     │   ├── MissingKnowledge  an attack needs what the threat model does not grant
     │   ├── MissingExtra      a package that an optional part needs is not installed
+    │   ├── NotMeasured       one cell of an audit has no result; the audit goes on without it
     │   └── TrainingFailed    a federation that cannot go on: too few usable updates, or weights that are not finite
     └── LogProblem            a run's folder on disk is not what it should be
 
@@ -18,6 +19,7 @@ an identifier of a patient: images are named by their position in the sorted lis
 from __future__ import annotations
 
 from difflib import get_close_matches
+from traceback import walk_tb
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -56,12 +58,29 @@ class MissingExtra(BadInput):
     """An optional part was asked for, and the package that it needs is not installed."""
 
 
+class NotMeasured(BadInput):
+    """A cell of an audit can have no result."""
+
+
 class TrainingFailed(BadInput):
     """A federation cannot go on: too few clients sent a usable update, or the weights are no longer finite."""
 
 
 class LogProblem(BadInput):
     """A run's folder is missing, is in the way, or was written by another version."""
+
+
+def reason(error: BaseException) -> str:
+    """Why something failed, as it may be written down: a foreign error's message may name a file, so its kind stands.
+
+    >>> reason(NotMeasured("The update is not finite.")), reason(ValueError("patient 7"))
+    ('The update is not finite.', 'ValueError')
+    """
+    if isinstance(error, GradiographError):
+        return str(error)
+    frames = [(frame.f_globals.get("__name__", ""), line) for frame, line in walk_tb(error.__traceback__)]
+    own = [(module, line) for module, line in frames if module.startswith("gradiograph.")]
+    return f"{type(error).__name__} in {own[-1][0]}, line {own[-1][1]}" if own else type(error).__name__
 
 
 def nearest(name: str, valid: Iterable[str]) -> str:

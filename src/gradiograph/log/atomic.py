@@ -2,25 +2,35 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
+
+from gradiograph.core.errors import LogProblem
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
 _PREFIX = ".tmp-"
+_DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM})
+"""What a disk says that is full or cannot be written."""
 
 
 def write_file(path: Path, content: bytes) -> None:
-    """Write under a temporary name in the same folder, sync, and rename onto `path`; mode 0600."""
+    """Write under a temporary name in the same folder, sync, and rename onto `path`; mode 0600.
+
+    Raises:
+        LogProblem: the disk is full or cannot be written; what was there before is there still.
+    """
     temporary = _temporary(path)
     temporary.unlink(missing_ok=True)
     try:
-        write_new(temporary, content)
-        temporary.replace(path)
+        with _told_of_the_disk():
+            write_new(temporary, content)
+            temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
@@ -45,19 +55,36 @@ def make_folder(path: Path) -> None:
 
 @contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
-    """A temporary folder to fill, renamed to `path` when the block ends and removed when it raises."""
+    """A temporary folder to fill, renamed to `path` when the block ends and removed when it raises.
+
+    Raises:
+        LogProblem: the disk is full or cannot be written.
+    """
     temporary = _temporary(path)
     shutil.rmtree(temporary, ignore_errors=True)
-    make_folder(path.parent)
-    make_folder(temporary)
     try:
-        yield temporary
-        _sync_folder(temporary)
-        temporary.rename(path)
+        with _told_of_the_disk():
+            make_folder(path.parent)
+            make_folder(temporary)
+            yield temporary
+            _sync_folder(temporary)
+            temporary.rename(path)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
     _sync_folder(path.parent)
+
+
+def remove_folder(path: Path) -> None:
+    """Remove a folder: it is gone at once, as a whole."""
+    doomed = _temporary(path)
+    path.rename(doomed)
+    shutil.rmtree(doomed, ignore_errors=True)
+
+
+def is_vacant(path: Path) -> bool:
+    """Whether this is a folder in which nothing was ever finished."""
+    return path.is_dir() and all(is_temporary(entry) for entry in path.iterdir())
 
 
 def is_temporary(path: Path) -> bool:
@@ -74,6 +101,20 @@ def remove_leftovers(folder: Path) -> None:
             shutil.rmtree(path, ignore_errors=True)
         else:
             path.unlink(missing_ok=True)
+
+
+@contextmanager
+def _told_of_the_disk() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _DISK:
+            raise
+        msg = (
+            f"The run's folder cannot be written ({error.strerror}). Make room or mend the disk, then continue with "
+            "--resume: what was finished is there, whole."
+        )
+        raise LogProblem(msg) from None
 
 
 def _temporary(path: Path) -> Path:

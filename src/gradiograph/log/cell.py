@@ -35,6 +35,7 @@ class Cell:
         flags: Such as "truncated" and "approximate".
         objective: The attack's objective after each step.
         round: The round of the training whose update was attacked, from 1.
+        failed: Why there is no result; empty where there is one, and only then there are rows and images.
     """
 
     id: str
@@ -50,6 +51,7 @@ class Cell:
     flags: tuple[str, ...] = ()
     objective: tuple[float, ...] = ()
     round: int = 1
+    failed: str = ""
 
     @property
     def place(self) -> tuple[str | int, ...]:

@@ -9,7 +9,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gradiograph.core.errors import LogProblem
-from gradiograph.log.atomic import is_temporary, make_folder, new_folder, remove_leftovers, write_file, write_new
+from gradiograph.log.atomic import (
+    is_temporary,
+    is_vacant,
+    make_folder,
+    new_folder,
+    remove_folder,
+    remove_leftovers,
+    write_file,
+    write_new,
+)
 from gradiograph.log.cell import Cell
 from gradiograph.log.pictures import pack, png, unpack
 from gradiograph.log.rows import place, read_lines, to_csv, to_lines
@@ -51,7 +60,7 @@ class Log:
             LogProblem: the folder exists and is not empty.
         """
         directory = Path(directory)
-        if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+        if directory.exists() and not is_vacant(directory):
             msg = "The output folder exists and is not empty; choose another --out or continue it with --resume."
             raise LogProblem(msg)
         make_folder(directory)
@@ -134,6 +143,13 @@ class Log:
             if images is not None:
                 _write_images(folder, images)
             write_new(folder / "cell.json", (json.dumps(asdict(cell), indent=1) + "\n").encode())
+
+    def forget_failed(self) -> None:
+        """Remove the cells and trainings that failed, so that a run that continues tries them again."""
+        for cell in self.cells():
+            if cell.failed:
+                remove_folder(self._cell_folder(cell.id))
+        self.trainings.forget_failed()
 
     def cell(self, cell_id: str) -> Cell:
         """One cell.

@@ -12,7 +12,7 @@ import numpy as np
 from gradiograph.core.errors import LogProblem
 from gradiograph.core.predictions import Predictions
 from gradiograph.core.rounds import RoundRecord
-from gradiograph.log.atomic import is_temporary, make_folder, new_folder, write_file, write_new
+from gradiograph.log.atomic import is_temporary, make_folder, new_folder, remove_folder, write_file, write_new
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -77,6 +77,12 @@ class Trainings:
             if predictions is not None:
                 write_new(folder / "predictions.npz", _pack(predictions))
             write_new(folder / "training.json", (json.dumps(asdict(cell), indent=1) + "\n").encode())
+
+    def forget_failed(self) -> None:
+        """Remove the trainings that failed, so that they are tried again, from their checkpoints."""
+        for cell in self.cells():
+            if cell.failed:
+                remove_folder(self._done / cell.id)
 
     def cells(self) -> tuple[ModelCell, ...]:
         """All finished trainings, sorted by task, protocol, defence, arm and seed."""

@@ -12,6 +12,7 @@ from markupsafe import Markup
 from gradiograph.log import Log
 from gradiograph.log.atomic import write_file
 from gradiograph.report.ceiling import CEILING_MEANING, ceilings
+from gradiograph.report.failures import not_measured
 from gradiograph.report.frontier import frontier
 from gradiograph.report.frontier_plot import frontier_chart
 from gradiograph.report.gallery import Gallery
@@ -83,6 +84,7 @@ def render(log: Log) -> str:
         utility=_utility(results, found),
         policy=policy,
         rulings=rule(results, policy, found) if policy else (),
+        not_measured=not_measured(results),
         spec=tomli_w.dumps(_without_none(results.header["spec"])),
     )
 

@@ -7,6 +7,7 @@ import re
 from typing import TYPE_CHECKING
 
 from gradiograph.report.ceiling import CEILING_MEANING, CeilingBlock, ceilings
+from gradiograph.report.failures import not_measured
 from gradiograph.report.policy import policy_of, rule
 from gradiograph.report.results import UNDEFENDED, Results
 from gradiograph.report.tables import Entry, Line, blocks, columns, references
@@ -55,6 +56,9 @@ def render_markdown(log: Log) -> str:
         lines += [_table_row("", line, "") for line in references(results, setting, metrics)]
         lines += _ceiling(ceilings(results, setting, metrics), metrics)
     lines += _utility(results, found)
+    missing = not_measured(results)
+    lines += ["", "## Not measured", ""] if missing else []
+    lines += [f"- **{_plain(entry.what)}**: {_plain(entry.why)}" for entry in missing]
     lines += ["", "Means with 95 % intervals; then the worst film, then the control (other patients' updates)."]
     return "\n".join(lines) + "\n"
 

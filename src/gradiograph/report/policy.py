@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from itertools import product
 from typing import TYPE_CHECKING
 
+from gradiograph.report.failures import failed_runs
 from gradiograph.report.findings import findings
 from gradiograph.report.frontier import IDENTIFICATION
 from gradiograph.report.results import ATTACK, MISMATCHED, UNDEFENDED, Results, Setting, task_at
@@ -102,6 +103,9 @@ def _leaks(results: Results, policy: Policy, setting: Setting, defence: str) -> 
     for number in results.rounds:
         place = Setting(task_at(setting.task, number), setting.protocol)
         attacks = results.attacks(place, defence)
+        failed, runs = failed_runs(results, place, defence)
+        if failed:
+            yield f"{failed} of {runs} attacks on round {number} failed and are not measured"
         if not attacks:
             yield f"no attack on round {number} is there"
             continue

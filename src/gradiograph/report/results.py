@@ -44,12 +44,13 @@ class Results:
 
     Attributes:
         header: The log's header; entries that it lacks are empty.
-        cells: All cells but the oracle's, sorted.
+        cells: All cells that have a result but the oracle's, sorted.
         rows: All rows but the oracle's, sorted.
         tables: These rows by what they are about.
         oracle_cells: The cells of the controls that see the truth, sorted: the ceiling.
         oracle_rows: Their rows, sorted.
         rounds: The attacked rounds of the training, from 1.
+        failed: The cells without a result, sorted.
         trainings: What was trained; None in results that were not read from a log.
     """
 
@@ -60,6 +61,7 @@ class Results:
     oracle_cells: tuple[Cell, ...] = field(repr=False, default=())
     oracle_rows: tuple[Row, ...] = field(repr=False, default=())
     rounds: tuple[int, ...] = (1,)
+    failed: tuple[Cell, ...] = field(repr=False, default=())
     trainings: Trainings | None = field(repr=False, default=None)
 
     @classmethod
@@ -70,7 +72,8 @@ class Results:
             LogProblem: nothing was scored yet.
         """
         header, all_cells, all_rows = {**_NO_HEADER, **log.header}, log.cells(), log.rows()
-        cells, oracle_cells = _parted(map(_at_its_round, all_cells))
+        at_rounds = tuple(map(_at_its_round, all_cells))
+        cells, oracle_cells = _parted(cell for cell in at_rounds if not cell.failed)
         rows, oracle_rows = _parted(map(_at_its_round, all_rows))
         if not rows:
             msg = (
@@ -86,13 +89,14 @@ class Results:
             oracle_cells=oracle_cells,
             oracle_rows=oracle_rows,
             rounds=tuple(sorted({row.round for row in rows})),
+            failed=tuple(cell for cell in at_rounds if cell.failed),
             trainings=log.trainings,
         )
 
     @property
     def done(self) -> int:
-        """The number of cells that are there, the oracle's with them."""
-        return len(self.cells) + len(self.oracle_cells)
+        """The number of cells that are there, the oracle's and those that failed with them."""
+        return len(self.cells) + len(self.oracle_cells) + len(self.failed)
 
     @property
     def complete(self) -> bool:

@@ -7,8 +7,9 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from gradiograph.report.ceiling import diagnosis
+from gradiograph.report.failures import failed_runs
 from gradiograph.report.findings import JUDGES, Finding, findings
-from gradiograph.report.results import ATTACK, MISMATCHED, STOCK, UNDEFENDED, Results
+from gradiograph.report.results import ATTACK, MISMATCHED, STOCK, UNDEFENDED, Results, Setting
 from gradiograph.report.statistics import Key, difference
 from gradiograph.report.wording import gap, measure, number, share, span
 
@@ -74,7 +75,27 @@ def judge(results: Results) -> Judgement:
         baseline = strongest.get(UNDEFENDED)
         verdicts += [_verdict(results, found, baseline) for found in strongest.values() if found is not None]
     verdicts.sort(key=_place)
-    return Judgement(headline=_headline(verdicts), meaning=_meaning(verdicts), verdicts=tuple(verdicts))
+    unmeasured = _unmeasured(results, verdicts)
+    return Judgement(
+        headline=_headline(verdicts, unmeasured),
+        meaning=" ".join(filter(None, (_meaning(verdicts), _failed(results)))),
+        verdicts=tuple(verdicts),
+    )
+
+
+def _unmeasured(results: Results, verdicts: Sequence[Verdict]) -> int:
+    """The protections every attack on which failed."""
+    judged = {(verdict.finding.setting, verdict.defence) for verdict in verdicts}
+    attacked = {(Setting(cell.task, cell.protocol), cell.defence) for cell in results.failed if cell.attack}
+    return sum(defence != UNDEFENDED for _, defence in attacked - judged)
+
+
+def _failed(results: Results) -> str:
+    """That some cells have no result."""
+    count = len(results.failed)
+    if not count:
+        return ""
+    return f"{count} of {results.done} cells failed: what they were to measure is under 'What was not tested'."
 
 
 def _place(verdict: Verdict) -> tuple[int, bool, list[float]]:
@@ -150,6 +171,8 @@ def _worst(results: Results, found: Finding) -> str:
 def _notes(results: Results, found: Finding) -> list[str]:
     """What else must be known of an attack's numbers."""
     notes = [_FLAGS.get(flag, f"Flag: {flag}.") for flag in results.flags(found.setting, found.defence, found.attack)]
+    failed, runs = failed_runs(results, found.setting, found.defence)
+    notes += [f"{failed} of {runs} attacks here failed and are not measured."] if failed else []
     key = Key(*found.setting, found.defence, found.attack, ATTACK, "lpips")
     if not found.breached:
         notes += _weaker_signs(results, key)
@@ -179,13 +202,16 @@ def _weaker_signs(results: Results, key: Key) -> list[str]:
     return []
 
 
-def _headline(verdicts: Sequence[Verdict]) -> str:
+def _headline(verdicts: Sequence[Verdict], unmeasured: int) -> str:
+    if not verdicts:
+        return "Nothing was measured."
     protected = [verdict for verdict in verdicts if verdict.defence != UNDEFENDED]
     count = {status: sum(verdict.status is status for verdict in protected) for status in Status}
+    missing = f" {unmeasured} {'was' if unmeasured == 1 else 'were'} not measured." if unmeasured else ""
     if count[Status.BREACHED]:
-        return _counted(count[Status.BREACHED], len(protected)) + "."
-    if any(verdict.status is Status.INCONCLUSIVE for verdict in verdicts):
-        return "Inconclusive."
+        return _counted(count[Status.BREACHED], len(protected)) + f".{missing}"
+    if unmeasured or any(verdict.status is Status.INCONCLUSIVE for verdict in verdicts):
+        return f"Inconclusive.{missing}"
     if protected:
         return _counted(0, len(protected)) + " by these attacks."
     return "Without protection, the updates leak. No protection was tested."
