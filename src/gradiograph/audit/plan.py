@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -191,7 +192,9 @@ def _searches(attacks: Mapping[str, Attack], image_shape: tuple[int, int, int]) 
 
 
 def _require_trainable(made: Plan) -> None:
-    """Every federation can be put together, and there are test films of every class."""
+    """Every federation can be put together, its engine is installed, and there are test films of every class."""
+    if made.trainings and made.utility.engine.use == "flower":
+        import_module("gradiograph.flower")
     for planned in made.trainings:
         if not planned.defence and planned.seed == made.spec.seeds[0]:
             federation(made, planned)

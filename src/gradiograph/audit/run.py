@@ -58,6 +58,12 @@ def run(
     made = plan(spec, folder)
 
     def run_cells(log: Log, judged: Judges) -> None:
+        if made.trainings and made.utility.engine.use == "flower":
+            from gradiograph.audit.flower_run import (
+                train_on_flower,  # the extra may be missing where nobody asks for it
+            )
+
+            train_on_flower(made, folder, log, progress)
         if workers > 1:
             # Later rounds read what was trained, and the mismatched controls what the attacks wrote.
             untrained = [planned.id for planned in made.trainings if not log.trainings.has(planned.id)]

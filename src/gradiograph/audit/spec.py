@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from gradiograph.audit.utility_spec import Partition, Policy, Utility
+from gradiograph.audit.utility_spec import Engine, Partition, Policy, Utility
 from gradiograph.core.errors import BadSetting, nearest
 from gradiograph.core.threat import ThreatModel
 
@@ -223,6 +223,7 @@ def _table(path: Sequence[int | str]) -> type[BaseModel]:
         ("ceiling",): Ceiling,
         ("utility",): Utility,
         ("utility", "partition"): Partition,
+        ("utility", "engine"): Engine,
         ("policy",): Policy,
     }
     return tables[tuple(map(str, path))] if path else Spec

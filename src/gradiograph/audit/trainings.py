@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from gradiograph.core.records import Dataset, Record
     from gradiograph.core.task import Task
     from gradiograph.core.tensors import Tensors
-    from gradiograph.federation import Training
+    from gradiograph.federation import Collect, Training
     from gradiograph.log import Log
 
 FEDERATED, POOLED, ALONE = "federated", "pooled", "site "
@@ -106,7 +106,13 @@ def federation(made: Plan, planned: PlannedTraining) -> Federation:
     )
 
 
-def run_training(made: Plan, log: Log, planned: PlannedTraining, share: Callable[[float], None]) -> None:
+def run_training(
+    made: Plan,
+    log: Log,
+    planned: PlannedTraining,
+    share: Callable[[float], None],
+    collect: Collect | None = None,
+) -> None:
     """Train from the last checkpoint on, and write what the model says of the test films, unless the log has it.
 
     A training that cannot go on, or raises, is written as such: it is a result, and the audit continues.
@@ -125,7 +131,7 @@ def run_training(made: Plan, log: Log, planned: PlannedTraining, share: Callable
 
     watched = _Watch(made, made_up.task)
     try:
-        training = train(made_up, start=training, keep=keep, evaluate=watched.scores)
+        training = train(made_up, start=training, keep=keep, evaluate=watched.scores, collect=collect)
     except (LogProblem, OSError):
         raise
     except Exception as error:

@@ -31,7 +31,24 @@ def _partition(value: object) -> object:
     return value
 
 
-def _server(value: object) -> object:
+class Engine(_Strict):
+    """Where the federations train: in this process, or on Flower, its simulation unless a SuperLink is named."""
+
+    use: Literal["in_process", "flower"] = "in_process"
+    superlink: str | None = Field(default=None, min_length=1, description="a connection in Flower's configuration")
+    timeout: float = Field(default=3600.0, gt=0, description="seconds after which a round closes without the missing")
+
+    @model_validator(mode="after")
+    def _belongs_to_flower(self) -> Engine:
+        """Only Flower has settings."""
+        if self.use != "flower" and self.model_fields_set - {"use"}:
+            keys = ", ".join(sorted(self.model_fields_set - {"use"}))
+            msg = f"engine '{self.use}' has no {keys}; write engine = {{ use = 'flower', ... }}"
+            raise ValueError(msg)
+        return self
+
+
+def _named(value: object) -> object:
     return {"use": value} if isinstance(value, str) else value
 
 
@@ -45,7 +62,8 @@ class Utility(_Strict):
     partition: Annotated[Partition, BeforeValidator(_partition)] = Partition()
     clients_per_round: Annotated[int, Field(ge=1)] | Annotated[float, Field(gt=0, lt=1)] | None = None
     min_clients: int = Field(default=1, ge=1)
-    server: Annotated[dict[str, Any], BeforeValidator(_server)] = {"use": "sgd"}
+    server: Annotated[dict[str, Any], BeforeValidator(_named)] = {"use": "sgd"}
+    engine: Annotated[Engine, BeforeValidator(_named)] = Engine()
     train: Literal["train", "val", "test"] = "train"
     watch: Literal["train", "val", "test"] | None = Field(default="val", description="scored after every round")
     test: Literal["train", "val", "test"] = "test"

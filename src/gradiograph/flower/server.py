@@ -20,7 +20,7 @@ _LONGEST_PAUSE = 0.5
 
 
 def server_app(run: Callable[[Callable[[float], Fleet], Settings], None]) -> ServerApp:
-    """A Flower ServerApp that calls `run` with the way to the connected nodes, for a timeout, and the run's settings."""
+    """A Flower ServerApp that calls `run` with the way to its nodes, for a timeout, and the run's settings."""
     app = ServerApp()
 
     @app.main()
