@@ -50,7 +50,8 @@ def run_captured(
     """
     captured = _require_captured(spec)
     # Two "batches": the captured one and the public one that serves as its mismatched update.
-    update: dict[str, Any] = {"victims": spec.victims.model_copy(update={"batches": 2, "size": captured.num_examples})}
+    size = captured.num_examples // spec.threat.clients
+    update: dict[str, Any] = {"victims": spec.victims.model_copy(update={"batches": 2, "size": size})}
     update |= {"defences": [captured.defence], "defended": type(spec.defended)(), "utility": None, "policy": None}
     attacked = spec.model_copy(update=update)
     made = plan(attacked, folder)
@@ -74,6 +75,12 @@ def _require_captured(spec: Spec) -> Captured:
             raise BadSetting(msg)
     if spec.victims.rounds > 1:
         msg = f"run --update attacks one round; victims.rounds is {spec.victims.rounds}. Make it 1."
+        raise BadSetting(msg)
+    if spec.captured.num_examples % spec.threat.clients:
+        msg = (
+            f"captured.num_examples = {spec.captured.num_examples} is no multiple of threat.clients = "
+            f"{spec.threat.clients}: the clients of a sum are taken to have as many films each. Mend either."
+        )
         raise BadSetting(msg)
     if spec.protocol[0].get("use") == "fedsgd":
         msg = "Two state dicts differ by a delta; protocol 'fedsgd' sends a gradient. Use 'fedavg', local_steps = 1."

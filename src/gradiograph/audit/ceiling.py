@@ -16,6 +16,7 @@ import torch
 
 from gradiograph.attacks.matching import GradientMatching
 from gradiograph.attacks.optimisers import Adam
+from gradiograph.audit.client import channel_of_a_sum, of_a_sum
 from gradiograph.audit.films import planar_shape
 from gradiograph.audit.grid import TRUTH, GridCell, ceiling_control
 from gradiograph.audit.plan import Plan, build_attack
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from gradiograph.core.attack import Attack, Observation
-    from gradiograph.core.defence import Chain
+    from gradiograph.core.defence import Chain, Defence
     from gradiograph.core.protocol import Protocol
     from gradiograph.core.task import Task
     from gradiograph.core.tensors import Tensors
@@ -135,9 +136,13 @@ def sight(made: Plan, cell: GridCell) -> Callable[[Tensor], Belief]:
     protocol: Protocol = made.builder.make("protocol", cell.protocol or {})
     state = made.captured.state if made.captured else task.state()
     labels = torch.from_numpy(made.films.victims[cell.batch].labels)
-    return partial(_see, task, state, protocol, made.builder.chain(cell.defence), labels)
+    clients, chain = made.spec.threat.clients, made.builder.chain(cell.defence)
+    channel = channel_of_a_sum(chain, clients)
+    return partial(_see, task, state, of_a_sum(protocol, clients), chain, channel, labels)
 
 
-def _see(task: Task, state: Tensors, protocol: Protocol, defence: Chain, labels: Tensor, films: Tensor) -> Belief:
+def _see(
+    task: Task, state: Tensors, protocol: Protocol, chain: Chain, channel: Defence, labels: Tensor, films: Tensor
+) -> Belief:
     with torch.no_grad():
-        return defence.expect(replay(task, state, protocol, defence, Batch(films, labels)))
+        return channel.expect(replay(task, state, protocol, chain, Batch(films, labels)))

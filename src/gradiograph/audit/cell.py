@@ -179,7 +179,7 @@ def _attack(made: Plan, log: Log, cell: GridCell, entry: Cell, share: Share) -> 
     return found.images.detach().numpy(), replace(
         entry,
         seconds=found.seconds,
-        num_bytes=seen.num_bytes,
+        num_bytes=seen.num_bytes // made.spec.threat.clients,
         flags=tuple(found.flags),
         objective=tuple(found.objective),
     )
@@ -205,7 +205,15 @@ def _observation(made: Plan, log: Log, cell: GridCell) -> Observation:
         batch = Batch(torch.from_numpy(made.films.victims[cell.batch].read()), labels, patients)
         names = (cell.batch,) if cell.round == 1 else (cell.batch, "after", cell.round)
         rounds = client_rounds(
-            task, start, batch, protocol, defence, cell.seed, *names, rounds=made.spec.victims.rounds
+            task,
+            start,
+            batch,
+            protocol,
+            defence,
+            cell.seed,
+            *names,
+            rounds=made.spec.victims.rounds,
+            clients=made.spec.threat.clients,
         )
     for _, update in rounds:
         _require_finite(update)

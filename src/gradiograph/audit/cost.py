@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from gradiograph.audit.ceiling import sight
-from gradiograph.audit.client import client_update, observe
+from gradiograph.audit.client import client_rounds, observe
 from gradiograph.audit.grid import MISMATCHED, SPECTRUM, TRUTH
 from gradiograph.audit.plan import build_attack
 from gradiograph.audit.spectrum import updates
@@ -57,7 +57,7 @@ def estimate(plan: Plan) -> tuple[Cost, ...]:
 
 def _spectrum_seconds(plan: Plan, cell: GridCell) -> float:
     """The time of the updates that the spectra of one batch replay."""
-    see, size = sight(plan, cell), plan.spec.victims.size
+    see, size = sight(plan, cell), plan.spec.batch_films
     images = torch.rand(size, *plan.films.dataset.image_shape, generator=stream(0, "cost"))
     see(images)
     started = perf_counter()
@@ -70,11 +70,13 @@ def _seconds(plan: Plan, cell: GridCell) -> float:
     task = plan.task(cell.task or {}, cell.seed)
     protocol = plan.builder.make("protocol", cell.protocol or {})
     defence = plan.builder.chain(cell.defence)
-    size = plan.spec.victims.size
+    size = plan.spec.batch_films
     images = torch.rand(size, *task.image_shape, generator=stream(0, "cost"))
     batch = Batch(images, torch.arange(size) % task.num_classes)
-    update = client_update(task, task.state(), batch, protocol, defence, 0)
-    observation = observe(task, task.state(), update, protocol, defence, plan.spec.threat, batch.targets)
+    ((state, update),) = client_rounds(
+        task, task.state(), batch, protocol, defence, 0, clients=plan.spec.threat.clients
+    )
+    observation = observe(task, state, update, protocol, defence, plan.spec.threat, batch.targets)
     attack = build_attack(plan.builder, cell.attack or {})
 
     def seconds(**changes: int) -> float:

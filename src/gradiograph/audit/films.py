@@ -83,7 +83,10 @@ def open_films(spec: Spec) -> AuditFilms:
     """
     dataset = registry.build("data", spec.data)
     planar_shape(dataset)
-    victims = tuple(Selection(dataset=dataset, records=records) for records in choose_victims(dataset, spec.victims))
+    victims = tuple(
+        Selection(dataset=dataset, records=records)
+        for records in choose_victims(dataset, spec.victims, spec.threat.clients)
+    )
     hidden = {record.patient for batch in victims for record in batch.records}
     if spec.public.source is None and spec.public.split in (None, spec.victims.split):
         msg = (
@@ -98,11 +101,12 @@ def open_films(spec: Spec) -> AuditFilms:
     return AuditFilms(victims=victims, public=public, gallery=gallery)
 
 
-def choose_victims(dataset: Dataset, victims: Victims) -> tuple[tuple[Record, ...], ...]:
+def choose_victims(dataset: Dataset, victims: Victims, summed: int = 1) -> tuple[tuple[Record, ...], ...]:
     """Batches of films of distinct patients; pairs of batches have the same classes in the same order.
 
     The mismatched control attacks one batch and scores the result against another of the same classes, so batches come
-    in groups (the last may have three). Batch b is drawn from client b modulo the number of clients.
+    in groups (the last may have three). Batch b is drawn from client b modulo the number of clients. Where the server
+    sees the sum over several clients, a batch holds the films of each in turn, the next clients' after the first one's.
 
     Raises:
         DataProblem: a client has too few patients of a class.
@@ -115,16 +119,16 @@ def choose_victims(dataset: Dataset, victims: Victims) -> tuple[tuple[Record, ..
     taken: set[str] = set()
     batches = []
     for batch in range(victims.batches):
-        client = batch % victims.clients
+        labels = label_sequence(batch, victims, len(sites.classes), summed)
         records = [
-            _draw(pool, label, client, taken, sites, victims)
-            for label in label_sequence(batch, victims, len(sites.classes))
+            _draw(pool, label, (batch * summed + place // victims.size) % victims.clients, taken, sites, victims)
+            for place, label in enumerate(labels)
         ]
         batches.append(tuple(records))
     return tuple(batches)
 
 
-def label_sequence(batch: int, victims: Victims, num_classes: int) -> tuple[int, ...]:
+def label_sequence(batch: int, victims: Victims, num_classes: int, summed: int = 1) -> tuple[int, ...]:
     """The classes of a batch: all classes in turn, starting one further with each pair of batches.
 
     >>> from gradiograph.audit.spec import Victims
@@ -132,7 +136,7 @@ def label_sequence(batch: int, victims: Victims, num_classes: int) -> tuple[int,
     [(0,), (0,), (1,), (1,), (1,)]
     """
     start = group_of(batch, victims.batches)
-    return tuple((start + place) % num_classes for place in range(victims.size))
+    return tuple((start + place) % num_classes for place in range(victims.size * summed))
 
 
 def group_of(batch: int, batches: int) -> int:

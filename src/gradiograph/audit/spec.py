@@ -117,6 +117,11 @@ class Spec(_Strict):
     utility: Utility | None = None
     policy: Policy | None = None
 
+    @property
+    def batch_films(self) -> int:
+        """The films behind one observation: those of all clients whose sum is seen."""
+        return self.victims.size * self.threat.clients
+
     @model_validator(mode="after")
     def _is_consistent(self) -> Spec:
         """The grid holds the positive control, and every batch has another for the mismatched one."""

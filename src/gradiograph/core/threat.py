@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from gradiograph.core.errors import MissingKnowledge
 
@@ -15,7 +15,8 @@ class ThreatModel(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     server: Literal["honest_but_curious"] = "honest_but_curious"
-    observer: Literal["server"] = "server"
+    observer: Literal["server", "aggregate"] = "server"
+    clients: int = Field(default=1, ge=1, description="in the sum that is observed; 1 where each is seen by itself")
     knows_labels: bool = False
     knows_num_examples: bool = True
     knows_buffers: bool = True
@@ -24,6 +25,19 @@ class ThreatModel(BaseModel):
     knows_augmentation: Literal[False] = False
     knows_defence: bool = True
     public_data: bool = True
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> ThreatModel:
+        """A sum is one of several clients."""
+        if self.observer == "aggregate" and self.clients < 2:
+            msg = "threat.observer = 'aggregate' sees a sum of several clients; give their number: clients = 10"
+            raise ValueError(msg)
+        if self.observer == "server" and self.clients > 1:
+            msg = (
+                f"threat.clients = {self.clients} goes with observer = 'aggregate'; 'server' sees each client by itself"
+            )
+            raise ValueError(msg)
+        return self
 
     def require(self, attack: str, *fields: str) -> None:
         """Raise `MissingKnowledge` unless every named field is granted."""

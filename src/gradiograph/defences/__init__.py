@@ -7,6 +7,7 @@ from gradiograph.defences.laplace_noise import LaplaceNoise
 from gradiograph.defences.qsgd import QSGD
 from gradiograph.defences.random_k import RandomK
 from gradiograph.defences.sign_sgd import SignSGD
+from gradiograph.defences.summed import SummedChannel
 from gradiograph.defences.top_k import TopK
 from gradiograph.defences.uniform_quantisation import UniformQuantisation
 
@@ -18,6 +19,7 @@ __all__ = [
     "LaplaceNoise",
     "RandomK",
     "SignSGD",
+    "SummedChannel",
     "TopK",
     "UniformQuantisation",
 ]

@@ -3,5 +3,6 @@
 from gradiograph.protocols.fedavg import FedAvg
 from gradiograph.protocols.fedprox import FedProx
 from gradiograph.protocols.fedsgd import FedSGD
+from gradiograph.protocols.summed import SummedProtocol
 
-__all__ = ["FedAvg", "FedProx", "FedSGD"]
+__all__ = ["FedAvg", "FedProx", "FedSGD", "SummedProtocol"]

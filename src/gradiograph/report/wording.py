@@ -172,6 +172,7 @@ _ASSUMPTIONS: Mapping[str, tuple[str, Mapping[Any, str]]] = {
         "aggregate": "Only the sum of several clients' updates (secure aggregation).",
         "released_model": "Only the trained model.",
     }),
+    "clients": ("How many clients are in what is observed", {1: "One."}),
     "knows_labels": ("The diagnoses (labels) of the films", {True: "Known.", False: "Not known; guessed if needed."}),
     "knows_num_examples": ("How many films made the update", {True: "Known.", False: "Not known."}),
     "knows_buffers": ("The model's normalisation statistics", {True: "Sent along, so known.", False: "Not known."}),
