@@ -18,6 +18,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from rich.table import Table
 
 from gradiograph import audit, report
+from gradiograph.cli.deidentify import deidentify
 from gradiograph.cli.lint import lint, show_lint
 from gradiograph.core import registry
 from gradiograph.core.errors import BadInput, BadSetting, LogProblem
@@ -32,6 +33,7 @@ app = typer.Typer(
 priors = typer.Typer(help="Priors on films, learned from public ones.", no_args_is_help=True)
 app.add_typer(priors, name="prior")
 app.command()(lint)
+app.command()(deidentify)
 console = Console(highlight=False)
 
 AuditFile = Annotated[Path, typer.Argument(metavar="FILE", help="The audit file (TOML).")]

@@ -15,11 +15,14 @@ if TYPE_CHECKING:
 
 _STEP = 32  # the detector's network halves its input five times
 _SIDE = 1600  # longer images are shrunk to it: text of 12 px in 2,000 is still 9 px
-_UPSCALE = 1.5  # the detector was trained on letters of 20 px and more
+_FINE = 2.0  # the detector was trained on letters of 20 px and more: the second look is at twice the size
 _BLUR = 12.0  # pixels; anatomy is coarser than this, letters are finer
 _GAIN = 2.5
 _BOX_THRESHOLD = 0.3  # of the detector's mean score in a box; its own 0.5 loses faint lines
 _LEAST = 3.0  # pixels
+_LETTERS = 2  # one alone is a mark of the side, or the shape of a rib
+_SURE = 0.5  # on films without text readings stay below it, or are one letter; burned-in text is read with 0.8 and more
+_LONG = 4  # letters: this many are text however badly they are read
 _UNCLIP = 2.2  # how far a box is grown; its own 1.6 cuts the ends of lines off
 
 
@@ -66,30 +69,29 @@ class TextFinder:
         found = self._engine.text_det.postprocess_op
         found.box_thresh, found.unclip_ratio = _BOX_THRESHOLD, _UNCLIP
 
-    def find(self, image: NDArray[np.uint8], *, read: bool = True) -> tuple[TextRegion, ...]:
-        """The lines of text in an image.
+    def find(self, image: NDArray[np.uint8]) -> tuple[TextRegion, ...]:
+        """The lines of text in an image. One letter alone is none.
 
         Args:
             image: (H, W) grey or (H, W, 3) colour, 8 bit; see `to_bytes` for others.
-            read: Whether to read the lines; without it `text` is empty and `confidence` is 0.
 
         Returns:
             The lines, top to bottom. Regions may overlap.
         """
         colour = np.repeat(image[..., None], 3, axis=2) if image.ndim == 2 else image
-        boxes = [box for seen in (colour, _without_coarse(colour)) for box in self._detect(seen)]
+        boxes = [*self._detect(colour, 1.0), *self._detect(_without_coarse(colour), _FINE)]
         boxes.sort(key=lambda box: (float(box[:, 1].min()), float(box[:, 0].min())))
-        readings = self._read(colour, boxes) if read else [("", 0.0)] * len(boxes)
         return tuple(
             TextRegion(corners=tuple((float(x), float(y)) for x, y in box), text=text, confidence=confidence)
-            for box, (text, confidence) in zip(boxes, readings, strict=True)
+            for box, (text, confidence) in zip(boxes, self._read(colour, boxes), strict=True)
+            if _is_text(text, confidence)
         )
 
-    def _detect(self, image: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
+    def _detect(self, image: NDArray[np.uint8], scale: float) -> list[NDArray[np.float32]]:
         import cv2
 
         height, width = image.shape[:2]
-        scale = min(_UPSCALE, _SIDE / max(height, width))
+        scale = min(scale, _SIDE / max(height, width))
         size = tuple(max(_STEP, round(side * scale / _STEP) * _STEP) for side in (width, height))
         resized = cv2.resize(image, size, interpolation=cv2.INTER_CUBIC if scale > 1 else cv2.INTER_AREA)
         detector = self._engine.text_det
@@ -126,6 +128,11 @@ def to_bytes(frame: NDArray[Any]) -> NDArray[np.uint8]:
         low, high = float(values.min()), float(values.max())
     scaled = np.clip((values - low) / max(high - low, 1e-6), 0, 1) * 255
     return cast("NDArray[np.uint8]", scaled.astype(np.uint8))
+
+
+def _is_text(text: str, confidence: float) -> bool:
+    letters = sum(letter.isalnum() for letter in text)
+    return letters >= _LONG or (letters >= _LETTERS and confidence >= _SURE)
 
 
 def _shorter_side(box: NDArray[np.float32]) -> float:

@@ -1,0 +1,286 @@
+"""A DICOM data set, de-identified: a new one, into which only what the profile keeps is carried."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from pydicom.datadict import dictionary_has_tag, keyword_for_tag, repeater_has_tag
+from pydicom.dataelem import DataElement
+from pydicom.dataset import Dataset
+from pydicom.sequence import Sequence
+
+from gradiograph.core.errors import DataProblem
+from gradiograph.deid.dates import move_date
+from gradiograph.deid.descriptions import clean_text
+from gradiograph.deid.identifiers import Identifiers, looks_identifying
+from gradiograph.deid.options import Option
+from gradiograph.deid.profile import Action, Profile, rules
+from gradiograph.deid.safe_private import is_safe
+from gradiograph.deid.values import BULK_VRS, DUMMIES, STRING_VRS, TEXT_VRS, dummy, is_well_formed, values_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from gradiograph.deid.pseudonyms import Pseudonyms
+
+_DEEPEST = 40  # sequences in sequences; real ones reach ten
+_PIXELS = frozenset({0x7FE00008, 0x7FE00009, 0x7FE00010})
+_PATIENT_ID, _PATIENT_NAME, _PATIENT_AGE = 0x00100020, 0x00100010, 0x00101010
+_OLDEST = 89  # years; Safe Harbor, letter C: all ages above are one
+_WELL_KNOWN = "1.2.840.10008."
+_LOCAL_SCHEME = "99"
+
+
+@dataclass(frozen=True)
+class Deidentified:
+    """What became of a data set.
+
+    Attributes:
+        dataset: The new one.
+        patient: The pseudonym of its patient.
+        counts: How many elements, by what was done: an action's letter, or `unlisted`, `unknown`, `private`,
+            `malformed`, `swept`.
+        identifiers: What was removed and must not stand anywhere else.
+    """
+
+    dataset: Dataset
+    patient: str
+    counts: Counter[str]
+    identifiers: Identifiers = field(repr=False)
+
+
+def deidentify_dataset(source: Dataset, profile: Profile, pseudonyms: Pseudonyms) -> Deidentified:
+    """A new data set with what the profile keeps; the pixel data is carried over as it is.
+
+    Beyond the table: an attribute that the data dictionary does not know is removed, and so is a kept value that is not
+    what the dictionary says, or in which something of the patient stands that was removed elsewhere.
+
+    Args:
+        source: Read from a file; it is not changed.
+        profile: The profile and its options.
+        pseudonyms: Under the site's key.
+
+    Raises:
+        DataProblem: sequences are nested without end.
+    """
+    sop_class = _text(source, 0x00080016)
+    patient = _patient(source)
+    walk = _Walk(
+        profile=profile,
+        pseudonyms=pseudonyms,
+        sop_class=sop_class,
+        patient=pseudonyms.name("patient", patient),
+        days=pseudonyms.days(patient),
+        identifiers=Identifiers.of(_removed(source, profile, sop_class)),
+    )
+    made = walk.dataset(source)
+    for tag, vr in ((_PATIENT_NAME, "PN"), (_PATIENT_ID, "LO")):
+        made.add(DataElement(tag, vr, walk.patient))
+    return Deidentified(dataset=made, patient=walk.patient, counts=walk.counts, identifiers=walk.identifiers)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Walk:
+    profile: Profile
+    pseudonyms: Pseudonyms
+    sop_class: str
+    patient: str
+    days: int
+    identifiers: Identifiers
+    counts: Counter[str] = field(default_factory=Counter)
+
+    def dataset(self, source: Dataset, sequence: str = "", depth: int = 0, *, cleaning: bool = False) -> Dataset:
+        if depth > _DEEPEST:
+            msg = f"Sequences are nested deeper than {_DEEPEST}."
+            raise DataProblem(msg)
+        made = Dataset()
+        for tag in sorted(source.keys()):
+            done, element = self._element(source, tag, sequence, depth, cleaning=cleaning)
+            self.counts[done] += 1
+            if element is not None:
+                made.add(element)
+        return made
+
+    def _element(
+        self, source: Dataset, tag: int, sequence: str, depth: int, *, cleaning: bool
+    ) -> tuple[str, DataElement | None]:
+        """What was done to an element, and what is left of it."""
+        if tag & 0xFFFF == 0 or tag >> 16 <= 0x0002:
+            return "X", None  # group lengths, which would be wrong now; commands and the file's own header
+        if tag in _PIXELS and not sequence:
+            return "pixels", source[tag]
+        if tag >> 16 & 1:
+            return self._private(source, tag)
+        action = self.profile.action(tag, self.sop_class, sequence)
+        if action is None and not (dictionary_has_tag(tag) or repeater_has_tag(tag)):
+            return "unknown", None
+        action = self._whole_groups(tag, action)
+        if action is Action.REMOVE:
+            return "X", None
+        element = _readable(source, tag)
+        if element is None:
+            return "malformed", None
+        if action is None or action is Action.KEEP:
+            done, kept = self._keep(element, depth, cleaning=cleaning)
+            return (done or ("unlisted" if action is None else "K")), kept
+        return action.value, self._change(element, action, depth)
+
+    def _whole_groups(self, tag: int, action: Action | None) -> Action | None:
+        """Of an overlay or a curve nothing is kept unless all of it is."""
+        repeating = tag >> 24
+        if repeating == 0x50 or (repeating == 0x60 and Option.CLEAN_GRAPHICS not in self.profile.options):
+            return Action.REMOVE
+        return action
+
+    def _private(self, source: Dataset, tag: int) -> tuple[str, DataElement | None]:
+        if Option.SAFE_PRIVATE not in self.profile.options or not is_safe(source, tag):
+            return "private", None
+        element = _readable(source, tag)
+        if element is None or element.VR == "SQ" or self._identifies(element):
+            return "private", None
+        return "C", element
+
+    def _keep(self, element: DataElement, depth: int, *, cleaning: bool) -> tuple[str, DataElement | None]:
+        """The element, or what is left of it; and why not all of it, empty where it is whole."""
+        if element.VR == "SQ":
+            return "", self._items(element, depth, cleaning=cleaning)
+        if not is_well_formed(element):
+            return "malformed", None
+        if self._identifies(element):
+            return "swept", _with(element, "" if element.VR in STRING_VRS else None)
+        if cleaning and element.VR in TEXT_VRS:
+            return "C", self._cleaned(element)
+        if element.tag == _PATIENT_AGE:
+            return "", _with(element, _capped(str(element.value or "")))
+        return "", element
+
+    def _identifies(self, element: DataElement) -> bool:
+        if element.VR in BULK_VRS:
+            return self.identifiers.within_bytes(element.value or b"")
+        if element.VR not in STRING_VRS:
+            return False
+        texts = [str(value) for value in values_of(element)]
+        free = element.VR in TEXT_VRS
+        return any(self.identifiers.within(text) or (free and looks_identifying(text)) for text in texts)
+
+    def _change(self, element: DataElement, action: Action, depth: int) -> DataElement | None:
+        if element.tag in (_PATIENT_ID, _PATIENT_NAME) and action in (Action.EMPTY, Action.DUMMY):
+            return _with(element, self.patient)
+        if action is Action.EMPTY:
+            return _with(element, Sequence() if element.VR == "SQ" else None)
+        if action is Action.UID:
+            return self._another_uid(element, depth)
+        return self._dummy(element, depth) if action is Action.DUMMY else self._clean(element, depth)
+
+    def _another_uid(self, element: DataElement, depth: int) -> DataElement:
+        if element.VR == "SQ":
+            return self._items(element, depth, cleaning=False)
+        return _with(element, [self._uid(str(value)) for value in values_of(element)] or None)
+
+    def _uid(self, value: str) -> str:
+        return value if value.startswith(_WELL_KNOWN) else self.pseudonyms.uid(value)
+
+    def _dummy(self, element: DataElement, depth: int) -> DataElement:
+        if element.VR == "UI":
+            return self._another_uid(element, depth)
+        if element.VR != "SQ":
+            return _with(element, dummy(element) if element.VR in DUMMIES else None)
+        items = list(element.value)[:1]
+        return _with(element, Sequence([self._dummy_item(item, depth + 1) for item in items]))
+
+    def _dummy_item(self, item: Dataset, depth: int) -> Dataset:
+        if depth > _DEEPEST:
+            msg = f"Sequences are nested deeper than {_DEEPEST}."
+            raise DataProblem(msg)
+        made = Dataset()
+        for tag in sorted(item.keys()):
+            element = _readable(item, tag) if dictionary_has_tag(tag) and not tag >> 16 & 1 else None
+            if element is not None:
+                made.add(self._dummy(element, depth))
+        return made
+
+    def _clean(self, element: DataElement, depth: int) -> DataElement | None:
+        vr = element.VR
+        if vr == "SQ":
+            return self._items(element, depth, cleaning=True)
+        if vr in ("DA", "DT"):
+            moved = [move_date(str(value), self.days) for value in values_of(element)]
+            return _with(element, moved if moved and all(moved) else None)
+        if vr == "TM":
+            return element if is_well_formed(element) else _with(element, None)
+        if vr in TEXT_VRS:
+            return self._cleaned(element)
+        return element if element.tag >> 24 == 0x60 else None
+
+    def _cleaned(self, element: DataElement) -> DataElement:
+        """Free text, of which the clinical words stay; a word that is also the patient's name goes."""
+        texts = [clean_text(str(value)) for value in values_of(element)]
+        safe = [" ".join(word for word in text.split() if not self.identifiers.within(word)) for text in texts]
+        return _with(element, safe or None)
+
+    def _items(self, element: DataElement, depth: int, *, cleaning: bool) -> DataElement:
+        keyword = keyword_for_tag(element.tag)
+        items = [item for item in element.value if not (cleaning and _is_local_code(item))]
+        return _with(element, Sequence([self.dataset(item, keyword, depth + 1, cleaning=cleaning) for item in items]))
+
+
+def _removed(
+    source: Dataset, profile: Profile, sop_class: str, sequence: str = "", depth: int = 0
+) -> Iterator[DataElement]:
+    """Elements that identify and are not kept, at any depth; descriptions are not among them: they share words."""
+    if depth > _DEEPEST:
+        return
+    for tag in sorted(source.keys()):
+        action = profile.action(tag, sop_class, sequence) if not tag >> 16 & 1 else None
+        rule = rules().get(f"{tag:08X}")
+        described = rule is not None and Option.CLEAN_DESCRIPTORS in rule.optional
+        element = None if described or tag in _PIXELS else _readable(source, tag)
+        if element is None:
+            continue
+        if element.VR == "SQ":
+            for item in element.value:
+                yield from _removed(item, profile, sop_class, keyword_for_tag(element.tag), depth + 1)
+        elif action not in (None, Action.KEEP) or element.VR == "PN":
+            yield element
+
+
+def _readable(source: Dataset, tag: int) -> DataElement | None:
+    """The element, decoded; None where its bytes cannot be."""
+    try:
+        element = source[tag]
+        values_of(element)
+    except RecursionError:
+        raise
+    except Exception:
+        return None
+    return element
+
+
+def _with(element: DataElement, value: object) -> DataElement:
+    return DataElement(element.tag, element.VR, value)
+
+
+def _is_local_code(item: Dataset) -> bool:
+    """Whether a coded concept is of somebody's own scheme, whose meanings may name anything."""
+    return _text(item, 0x00080102).startswith(_LOCAL_SCHEME)
+
+
+def _capped(age: str) -> str:
+    return f"{_OLDEST + 1:03d}Y" if age.endswith("Y") and age[:-1].isdecimal() and int(age[:-1]) > _OLDEST else age
+
+
+def _patient(source: Dataset) -> str:
+    """What tells the patient from others in this file: the id, else name and birth date, else the study."""
+    chosen: tuple[Callable[[], str], ...] = (
+        lambda: _text(source, _PATIENT_ID),
+        lambda: _text(source, _PATIENT_NAME) and _text(source, _PATIENT_NAME) + "\0" + _text(source, 0x00100030),
+        lambda: _text(source, 0x0020000D),
+    )
+    return next(filter(None, (choice() for choice in chosen)), "")
+
+
+def _text(source: Dataset, tag: int) -> str:
+    element = _readable(source, tag) if tag in source else None
+    return "" if element is None or element.value is None else str(element.value).strip()

@@ -1,0 +1,83 @@
+"""One DICOM file, de-identified from its bytes to its bytes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from gradiograph.deid.blacken import Blackened, Finder, blacken_text
+from gradiograph.deid.dataset import deidentify_dataset
+from gradiograph.deid.dicom_file import add_header, check_pixels, declare, read_dicom, silent, write_dicom
+from gradiograph.deid.faces import shows_a_face
+from gradiograph.deid.options import Option
+
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
+
+    from gradiograph.deid.profile import Profile
+    from gradiograph.deid.pseudonyms import Pseudonyms
+
+FACE: Final = "head volume: a face can be made from it"
+"""The warning of `Made` for a scan of the head."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Made:
+    """A de-identified file.
+
+    Attributes:
+        content: Its bytes.
+        place: Folders and name under which it belongs, all pseudonyms, without a suffix.
+        counts: How many elements, by what was done to them.
+        pixels: What was done to its pixels.
+        warnings: What nothing was done about.
+    """
+
+    content: bytes = field(repr=False)
+    place: tuple[str, ...]
+    counts: Counter[str]
+    pixels: Blackened
+    warnings: tuple[str, ...] = ()
+
+
+def deidentify_dicom(content: bytes, profile: Profile, pseudonyms: Pseudonyms, finder: Finder | None) -> Made:
+    """De-identify a DICOM file.
+
+    Args:
+        content: The whole file.
+        profile: The profile and its options.
+        pseudonyms: Under the site's key.
+        finder: Finds burned-in text; needed where the profile cleans pixel data.
+
+    Raises:
+        DataProblem: the file is refused, and why.
+    """
+    with silent():
+        return _deidentify(content, profile, pseudonyms, finder)
+
+
+def _deidentify(content: bytes, profile: Profile, pseudonyms: Pseudonyms, finder: Finder | None) -> Made:
+    source = read_dicom(content)
+    check_pixels(source)
+    done = deidentify_dataset(source, profile, pseudonyms)
+    made = done.dataset
+    add_header(made, source)
+    pixels = Blackened()
+    if Option.CLEAN_PIXELS in profile.options and finder is not None:
+        pixels = blacken_text(made, finder)
+        if pixels.frames:
+            made.BurnedInAnnotation = "NO"
+    declare(made, profile)
+    return Made(
+        content=write_dicom(made),
+        place=(done.patient, *_place(source, pseudonyms)),
+        counts=done.counts,
+        pixels=pixels,
+        warnings=(FACE,) if shows_a_face(source) else (),
+    )
+
+
+def _place(source: Dataset, pseudonyms: Pseudonyms) -> tuple[str, str]:
+    levels = ("StudyInstanceUID", "SeriesInstanceUID")
+    return tuple(pseudonyms.name(level, str(source.get(level) or ""))[:8] for level in levels)  # type: ignore[return-value]
