@@ -20,6 +20,7 @@ from rich.table import Table
 from gradiograph import audit, report
 from gradiograph.cli.deidentify import deidentify
 from gradiograph.cli.lint import lint, show_lint
+from gradiograph.cli.scan import phi, scan
 from gradiograph.core import registry
 from gradiograph.core.errors import BadInput, BadSetting, LogProblem
 
@@ -34,6 +35,8 @@ priors = typer.Typer(help="Priors on films, learned from public ones.", no_args_
 app.add_typer(priors, name="prior")
 app.command()(lint)
 app.command()(deidentify)
+app.command()(scan)
+app.command()(phi)
 console = Console(highlight=False)
 
 AuditFile = Annotated[Path, typer.Argument(metavar="FILE", help="The audit file (TOML).")]

@@ -21,8 +21,8 @@ ACTIONS, NESTED, PRIVATE, KEPT = "header action ", "nested header action ", "pri
 HEADER = ("header", "nested header", "private")
 _FREE = {0x00080005, 0x00280301, 0x00120062, 0x00120063, 0x00120064, 0x00280303}
 """A de-identifier may rewrite these: the character set, the burned-in flag, and what tells of itself."""
-_ENCODING = (0x0002, 0x7FE0)
-"""The file meta information may be written anew, and the pixels are judged as pixels."""
+_ENCODING = (0x0002, 0x7FE0, *range(0x6000, 0x6020, 2))
+"""The file meta information may be written anew, pixels are judged as pixels, overlays say nothing without data."""
 
 
 @dataclass
