@@ -1,6 +1,6 @@
 """What a claim of privacy is worth: exact formulas, and statements that make an epsilon wrong or empty."""
 
-from gradiograph.accounting.canaries import CanaryRun, canary_task, train_with_canaries
+from gradiograph.accounting.canaries import CanaryRun, train_with_canaries
 from gradiograph.accounting.exact_gaussian import gaussian_delta, gaussian_epsilon, gaussian_noise_multiplier
 from gradiograph.accounting.lint import Finding, Lint, Rule, Setup, lint, lint_app, rules
 from gradiograph.accounting.one_run import LowerBound, largest_bound, lower_bound
@@ -12,7 +12,6 @@ __all__ = [
     "LowerBound",
     "Rule",
     "Setup",
-    "canary_task",
     "gaussian_delta",
     "gaussian_epsilon",
     "gaussian_noise_multiplier",
