@@ -11,6 +11,7 @@ from gradiograph.core import registry
 from gradiograph.core.defence import Chain
 from gradiograph.metrics import lpips_available
 from gradiograph.testing import specimens
+from medical_specimens import class_folder, decathlon_folder
 
 testing.load_rooms()
 ALL = [component for kind in registry.KINDS for component in registry.components(kind)]
@@ -50,7 +51,8 @@ SLOW = {("task", "densenet121")}
 # Attacks that solve refuse the specimen, or its two films; they are held to the contract on what they are made for.
 ON_LENET = {"mask_differencing", "spear", "unmixing"}
 OF_ONE_FILM = {"r_gap"}
-ON_DISK = {("data", "folder"), ("task", "custom")}  # they have tests of their own below
+# These read files, and have tests of their own below.
+ON_DISK = {("data", name) for name in ("folder", "dicom", "nifti", "decathlon")} | {("task", "custom")}
 
 
 def settings_of(component):
@@ -134,6 +136,27 @@ def test_folder(tmp_path):
     component = registry.component("data", "folder")
     settings = {"path": tmp_path, "image_size": 32, "patient_pattern": "(.*)"}
     testing.check_data(lambda: component.build(**component.check(settings)))
+
+
+@pytest.mark.parametrize(
+    ("name", "make", "settings"),
+    [
+        ("dicom", class_folder, {"image_size": 16, "site": "scanner"}),
+        ("dicom", class_folder, {"image_size": 16, "unit": "study", "channels": 3}),
+        ("decathlon", decathlon_folder, {"image_size": 8, "label": "mask"}),
+        ("decathlon", decathlon_folder, {"unit": "patch", "size": (4, 8, 8), "spacing": (2, 2, 1)}),
+        (
+            "nifti",
+            lambda root: decathlon_folder(root) / "imagesTr",
+            {"unit": "volume", "size": (8, 8, 8)},
+        ),
+    ],
+)
+def test_medical_data(tmp_path, name, make, settings):
+    component = registry.component("data", name)
+    own = {"patient_pattern": "(.*)"} if name == "nifti" else {}
+    path = make(tmp_path)
+    testing.check_data(lambda: component.build(**component.check({"path": path, **own, **settings})))
 
 
 def test_custom_task(tmp_path):

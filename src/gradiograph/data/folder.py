@@ -15,14 +15,14 @@ from gradiograph.core.registry import register
 from gradiograph.data.class_folders import list_class_folders
 from gradiograph.data.images import check_images, read_image
 from gradiograph.data.index import Columns, list_index
-from gradiograph.data.splits import split_by_patient
+from gradiograph.data.listing import class_names
+from gradiograph.data.splits import splits_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
-    from gradiograph.core.records import Split
     from gradiograph.data.listing import Entry
 
 CACHE_BYTES = 512 * 2**20
@@ -126,17 +126,14 @@ def _classes(entries: Sequence[Entry]) -> tuple[str, ...]:
             "Have a folder for each class (PATH/CLASS/image.png), or a label for each row of the `index`."
         )
         raise DataProblem(msg)
-    numeric = all(name.isdecimal() for name in names)
-    return tuple(sorted(names, key=lambda name: (int(name), name) if numeric else (0, name)))
+    return class_names(names)
 
 
 def _records(
     entries: Sequence[Entry], classes: tuple[str, ...], fractions: tuple[float, float, float], seed: int
 ) -> tuple[Record, ...]:
     labels = [classes.index(entry.label) for entry in entries]
-    splits: list[Split] = [entry.split for entry in entries if entry.split is not None]
-    if not splits:
-        splits = list(split_by_patient([entry.patient for entry in entries], labels, fractions, seed))
+    splits = splits_of(entries, labels, fractions, seed)
     return tuple(
         Record(index=number, label=label, patient=entry.patient, split=split, site=entry.site)
         for number, (entry, label, split) in enumerate(zip(entries, labels, splits, strict=True))

@@ -94,7 +94,7 @@ def read_image(file: Path, image_size: int, channels: int, *, bits: int | None, 
         )
         raise DataProblem(msg)
     planes = _planes(pixels / np.float32(white), channels)
-    small = np.stack([_crop_and_resize(plane, image_size) for plane in planes])
+    small = np.stack([crop_and_resize(plane, image_size) for plane in planes])
     # Lanczos rings beside edges.
     return np.repeat(small, channels // len(small), axis=0).clip(0, 1)
 
@@ -114,7 +114,8 @@ def _planes(pixels: NDArray[np.float32], channels: int) -> list[NDArray[np.float
     return [pixels[..., channel] for channel in range(3)]
 
 
-def _crop_and_resize(plane: NDArray[np.float32], size: int) -> NDArray[np.float32]:
+def crop_and_resize(plane: NDArray[np.float32], size: int) -> NDArray[np.float32]:
+    """The centre of a plane (H, W), square with its short edge, resized to (size, size) by Lanczos; it may ring."""
     height, width = plane.shape
     edge = min(height, width)
     top, left = (height - edge) // 2, (width - edge) // 2

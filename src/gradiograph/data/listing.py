@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
     from gradiograph.core.records import Split
@@ -35,6 +36,17 @@ class Entry:
     split: Split | None
     site: str = field(default="", repr=False)
     mask: Path | None = field(default=None, repr=False)
+
+
+def class_names(labels: Iterable[str]) -> tuple[str, ...]:
+    """The distinct labels, sorted by name, or by value where all are whole numbers.
+
+    >>> class_names(["10", "9", "9"]), class_names(["b", "a"])
+    (('9', '10'), ('a', 'b'))
+    """
+    names = set(labels)
+    numeric = all(name.isdecimal() for name in names)
+    return tuple(sorted(names, key=lambda name: (int(name), name) if numeric else (0, name)))
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from gradiograph.core.records import Split
+    from gradiograph.data.listing import Entry
 
 SPLITS: tuple[Split, Split, Split] = ("train", "val", "test")
 
@@ -60,6 +61,38 @@ def split_by_patient(
         chosen[patient] = split
     _fill_empty(chosen, wanted)
     return tuple(chosen[patient] for patient in patients)
+
+
+def splits_of(
+    entries: Sequence[Entry], labels: Sequence[int], fractions: tuple[float, float, float], seed: int
+) -> tuple[Split, ...]:
+    """The splits that the source gives, or a split by patient where it gives none to some entry.
+
+    Args:
+        entries: The source's listing.
+        labels: One an entry.
+        fractions: See `split_by_patient`.
+        seed: See `split_by_patient`.
+
+    Raises:
+        BadSetting: see `split_by_patient`.
+        DataProblem: see `split_by_patient`; or the source has a patient in two splits.
+    """
+    given = [entry.split for entry in entries if entry.split is not None]
+    patients = [entry.patient for entry in entries]
+    if len(given) < len(entries):
+        return split_by_patient(patients, labels, fractions, seed)
+    where = defaultdict(set)
+    for patient, split in zip(patients, given, strict=True):
+        where[patient].add(split)
+    shared = sum(len(splits) > 1 for splits in where.values())
+    if shared:
+        msg = (
+            f"{shared} of {len(where)} patients are in more than one split of the source, which would leak between "
+            "splits. Give a source that is split by patient, or one without splits."
+        )
+        raise DataProblem(msg)
+    return tuple(given)
 
 
 def order_by_label(patients: Sequence[str], labels: Sequence[int], purpose: str, seed: int) -> dict[str, int]:
