@@ -35,9 +35,7 @@ def volume(person: Person, spacing: str, rng: np.random.Generator) -> tuple[byte
     voxels = np.repeat(
         np.pad(plane, [(0, SHAPE[0] - plane.shape[0]), (0, SHAPE[1] - plane.shape[1])])[..., None], 24, 2
     )
-    image: Any = nibabel.Nifti1Image(  # type: ignore[no-untyped-call]
-        voxels.astype(np.int16), np.diag([float(spacing), 1.2, 1.5, 1.0])
-    )
+    image: Any = nibabel.Nifti1Image(voxels.astype(np.int16), np.diag([float(spacing), 1.2, 1.5, 1.0]))
     header = image.header
     header["descrip"] = phrase(person, rng, 79).encode("utf-8")[:79]
     header["aux_file"] = person.family.encode()[:23]
