@@ -82,6 +82,11 @@ def test_verb(call, tmp_path):  # noqa: F811
     assert code == 1
     for rule in ("DP01", "DP04", "DP06", "DP13"):
         assert rule in out
+    audit_file = tmp_path / "audit.toml"
+    audit_file.write_text(AUDIT)
+    code, out, _ = call("lint", audit_file)
+    assert code == 1
+    assert "defences[1]" in out
     file.write_text("app = ClientApp()\n")
     code, out, _ = call("lint", tmp_path)
     assert code == 0

@@ -261,7 +261,15 @@ def test_an_aggregation_of_ones_own(app, weight, expected):
     assert found(app(server_app=source)) == expected
 
 
-@pytest.mark.parametrize("text", ["x = np.random.normal(0, 1)", "def augment(image):\n    return image + randn(3)"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "x = np.random.normal(0, 1)",
+        "def augment(image):\n    return image + randn(3)",
+        "def encode(mean, std):\n    epsilon = torch.randn_like(std)\n    return mean + std * epsilon",
+        "def accuracy(outputs, labels, epsilon=1e-9):\n    return outputs.topk(5) == labels",
+    ],
+)
 def test_noise_that_is_not_for_privacy(app, text):
     result = lint_app(app(task=text))
     assert not result.setups

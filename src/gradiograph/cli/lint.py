@@ -10,21 +10,26 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from gradiograph import accounting
+from gradiograph import accounting, audit
 
 console = Console(highlight=False)
 
 
 def lint(
-    app: Annotated[Path, typer.Argument(metavar="APP", help="The folder of a Flower app, or one of its files.")],
+    app: Annotated[
+        Path, typer.Argument(metavar="FILE", help="A Flower app's folder, one of its files, or an audit file.")
+    ],
     patients: Annotated[int | None, typer.Option(min=1, help="Patients at the smallest site.")] = None,
     images_per_patient: Annotated[int | None, typer.Option(min=1, help="The most that one patient has.")] = None,
 ) -> None:
-    """Find what makes the epsilon of a Flower app wrong or empty; reads its source and runs nothing."""
-    known = {"units": patients, "images_per_patient": images_per_patient}
-    found = accounting.lint_app(app, **{name: value for name, value in known.items() if value is not None})
+    """Find what makes the epsilon of a Flower app or an audit wrong or empty; runs nothing."""
+    if app.suffix == ".toml":
+        found = audit.lint_audit(audit.plan(audit.load_spec(app), app.parent))
+    else:
+        known = {"units": patients, "images_per_patient": images_per_patient}
+        found = accounting.lint_app(app, **{name: value for name, value in known.items() if value is not None})
     if not found.setups:
-        console.print("No mechanism of differential privacy was found in this source.")
+        console.print("No mechanism of differential privacy was found.")
     show_lint(found)
     if found.errors:
         raise typer.Exit(1)

@@ -27,7 +27,7 @@ NOISE = (
 )  # fmt: skip
 """Functions that draw noise, or add it."""
 _PRIVACY = re.compile(
-    r"[pP]riv|epsilon|^eps$|[sS]ensitiv|noise_mult|(^|_)(dp|ldp|cdp)(_|$)|^DP|Dp[A-Z]|[aA]nonym", re.IGNORECASE
+    r"[pP]riva(cy|te|ti[sz]e)|[sS]ensitivity|noise_mult|(^|_)[lc]?dp(_|$)|^DP[A-Z_]|Dp[A-Z]|[aA]nonymi"
 )
 _CLIP = re.compile(r"clip|clamp", re.IGNORECASE)
 _LOSSY = re.compile(r"^(quantile|percentile|topk|top_k|quanti[sz]e\w*|sign|sparsif\w+)_?$", re.IGNORECASE)
@@ -39,39 +39,36 @@ _CLIENTS = re.compile(r"^(num_|n_)?(sampled_)?clients$|^(results|replies|num_cli
 
 
 def own_mechanisms(source: Source) -> Iterator[Setup]:
-    """A set-up for every function that speaks of privacy and draws noise, or alters an update and draws none."""
+    """A set-up for every function that speaks of privacy and draws noise, or is named after it and draws none.
+
+    A name after privacy is needed for the latter: top-k is also a measure of accuracy. `epsilon` alone is no word of
+    privacy, it is also what keeps a division finite; together with `delta` it is one.
+    """
     clips = any(_CLIP.search(word) for word in source.words)
-    for module, function, context in _private_functions(source):
-        drawn = list(calls(function, *NOISE))
-        if drawn:
-            yield _noisy(source, module, function, drawn[-1], clips=clips)
-        else:
-            lossy = tuple(dict.fromkeys(word for word in sorted(words(function)) if _LOSSY.match(word)))
-            if lossy and not any(calls(context, *NOISE)):
+    for module in source.modules:
+        owners = _owners(module)
+        for function in module.functions:
+            owner = owners.get(function, function)
+            named = any(_PRIVACY.search(node.name) for node in (owner, function))
+            drawn = list(calls(function, *NOISE))
+            if drawn and (named or _speaks_of_privacy(function)):
+                yield _noisy(source, module, function, drawn[-1], clips=clips)
+            lossy = tuple(sorted(word for word in words(function) if _LOSSY.match(word)))
+            if named and lossy and not any(calls(owner, *NOISE)):
                 yield Setup(where=f"{module.at(function)} {function.name}", noiseless=lossy)
 
 
-def _private_functions(source: Source) -> Iterator[tuple[Module, Function, ast.AST]]:
-    """Functions that speak of privacy, or whose class does by its name; with the class, or the function itself."""
-    for module in source.modules:
-        methods = {
-            method: node
-            for node in ast.walk(module.tree)
-            if isinstance(node, ast.ClassDef)
-            for method in node.body
-            if isinstance(method, ast.FunctionDef)
-        }
-        for function in module.functions:
-            owner = methods.get(function) if isinstance(function, ast.FunctionDef) else None
-            named = owner is not None and _PRIVACY.search(owner.name)
-            if named or any(_PRIVACY.search(word) for word in _own_words(function)):
-                yield module, function, owner or function
+def _owners(module: Module) -> dict[ast.AST, ast.ClassDef]:
+    """The class of each method."""
+    classes = (node for node in ast.walk(module.tree) if isinstance(node, ast.ClassDef))
+    return {method: owner for owner in classes for method in owner.body}
 
 
-def _own_words(function: Function) -> set[str]:
-    inner = {word for node in ast.walk(function) if isinstance(node, type(function)) and node is not function
-             for word in words(node)}  # fmt: skip
-    return words(function) - inner | {function.name}
+def _speaks_of_privacy(function: Function) -> bool:
+    """By a word of its own, not of a function inside it."""
+    inner = (node for node in ast.walk(function) if isinstance(node, Function) and node is not function)
+    own = words(function) - {word for node in inner for word in words(node)}
+    return any(map(_PRIVACY.search, own)) or {"epsilon", "delta"} <= own
 
 
 def _noisy(source: Source, module: Module, function: Function, draw: ast.Call, *, clips: bool) -> Setup:
