@@ -117,7 +117,7 @@ def decode(image: Dataset) -> NDArray[Any]:
         raise DataProblem(msg)
     try:
         return pixel_array(image, raw=False)
-    except Exception as error:
+    except Exception as error:  # decoders raise whatever they like
         msg = f"The pixels cannot be decoded ({type(error).__name__}); burned-in text cannot be looked for."
         raise DataProblem(msg) from None
 

@@ -253,7 +253,7 @@ def _readable(source: Dataset, tag: int) -> DataElement | None:
         values_of(element)
     except RecursionError:
         raise
-    except Exception:
+    except Exception:  # a damaged value may fail in any of pydicom's converters
         return None
     return element
 

@@ -55,7 +55,7 @@ def read_dicom(content: bytes) -> Dataset:
         except (RecursionError, MemoryError):
             msg = "Sequences are nested without end."
             raise DataProblem(msg) from None
-        except Exception as error:
+        except Exception as error:  # damaged files raise whatever they like
             msg = f"The file cannot be parsed as DICOM ({type(error).__name__})."
             raise DataProblem(msg) from None
     if cut:
@@ -107,7 +107,7 @@ def write_dicom(made: Dataset) -> bytes:
     except RecursionError:
         msg = "Sequences are nested without end."
         raise DataProblem(msg) from None
-    except Exception as error:
+    except Exception as error:  # damaged files raise whatever they like
         msg = f"What is left of the file cannot be encoded ({type(error).__name__})."
         raise DataProblem(msg) from None
     return buffer.getvalue()
@@ -173,7 +173,7 @@ def _check(read: Dataset) -> None:
 def _plain(read: Dataset, keyword: str) -> str:
     try:
         value = read.get(keyword)
-    except Exception:
+    except Exception:  # damaged files raise whatever they like
         return ""
     return str(value) if value and re.fullmatch(r"[0-9.]{1,64}", str(value)) else ""
 

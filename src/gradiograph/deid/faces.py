@@ -25,7 +25,7 @@ def shows_a_face(source: Dataset) -> bool:
         if source.get("Modality") not in _MODALITIES:
             return False
         return any(_HEAD.search(str(source.get(key) or "")) for key in _TEXTS)
-    except Exception:
+    except Exception:  # a damaged value says nothing
         return False
 
 

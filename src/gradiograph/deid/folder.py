@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Any
 from gradiograph.core.errors import BadInput, BadSetting, LogProblem
 from gradiograph.deid.blacken import Finder
 from gradiograph.deid.journal import EVIDENCE, JOURNAL, Entry, evidence, read_journal
-from gradiograph.deid.one import deidentify_dicom
+from gradiograph.deid.names import new_name
+from gradiograph.deid.one import Made, deidentify_dicom
 from gradiograph.deid.options import Option
 from gradiograph.deid.profile import EDITION, Profile
 from gradiograph.deid.pseudonyms import Pseudonyms
 from gradiograph.deid.text import TextFinder
+from gradiograph.deid.volume import deidentify_volume, is_of_a_volume
 from gradiograph.deid.whole import write_whole
 
 if TYPE_CHECKING:
@@ -66,9 +68,7 @@ class Worker:
         """De-identify a file and write it whole, or say why not."""
         entry = Entry(file=self.pseudonyms.name("file", task.name), number=task.number)
         try:
-            made = deidentify_dicom(task.path.read_bytes(), self.profile, self.pseudonyms, self.finder)
-            # The file's own name is in it: two files that claim the same UID must not overwrite each other.
-            place = "/".join((*made.place, f"{entry.file[:_FILE_NAME]}.dcm"))
+            made, place = self._made(task, entry.file)
             write_whole(self.out / place, made.content)
         except BadInput as error:
             return replace(entry, reason=str(error))
@@ -76,8 +76,19 @@ class Worker:
             return replace(entry, reason=f"The file cannot be read or written ({error.strerror}).")
         except MemoryError:
             return replace(entry, reason="The file needs more memory than there is.")
-        pixels = {key: round(value, 6) for key, value in asdict(made.pixels).items()}
+        pixels = {key: round(value, 6) for key, value in asdict(made.pixels).items() if value}
         return replace(entry, output=place, counts=dict(made.counts), pixels=pixels, warnings=made.warnings)
+
+    def _made(self, task: Task, file: str) -> tuple[Made, str]:
+        """The new file, and its path in the output."""
+        content = task.path.read_bytes()
+        if is_of_a_volume(task.name):
+            return deidentify_volume(content, task.name, self.profile, self.pseudonyms), new_name(
+                task.name, self.pseudonyms
+            )
+        made = deidentify_dicom(content, self.profile, self.pseudonyms, self.finder)
+        # The file's own name is in it: two files that claim the same UID must not overwrite each other.
+        return made, "/".join((*made.place, f"{file[:_FILE_NAME]}.dcm"))
 
 
 def deidentify_folder(

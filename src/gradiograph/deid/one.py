@@ -28,16 +28,16 @@ class Made:
 
     Attributes:
         content: Its bytes.
-        place: Folders and name under which it belongs, all pseudonyms, without a suffix.
+        place: Folders under which it belongs, all pseudonyms; none where its path in the input says it.
         counts: How many elements, by what was done to them.
         pixels: What was done to its pixels.
         warnings: What nothing was done about.
     """
 
     content: bytes = field(repr=False)
-    place: tuple[str, ...]
     counts: Counter[str]
-    pixels: Blackened
+    place: tuple[str, ...] = ()
+    pixels: Blackened = field(default_factory=Blackened)
     warnings: tuple[str, ...] = ()
 
 

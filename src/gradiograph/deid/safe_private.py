@@ -32,7 +32,7 @@ def _creator(source: Dataset, group: int, block: int) -> str:
     tag = group << 16 | block
     try:
         return str(source[tag].value).strip() if tag in source else ""
-    except Exception:
+    except Exception:  # a damaged value may fail in any of pydicom's converters
         return ""
 
 
