@@ -5,16 +5,19 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from gradiograph.audit.catalogue import prepare
 from gradiograph.audit.client import CapturedRound
 from gradiograph.audit.films import AuditFilms, Selection, require_same_form
-from gradiograph.audit.grid import NONE
+from gradiograph.audit.grid import MEAN, NONE, STOCK
 from gradiograph.audit.plan import Plan, plan, require_strangers
+from gradiograph.audit.planted import Replayed, replay_planted
 from gradiograph.audit.run import Progress, record, run_serially, silent
 from gradiograph.core import registry
 from gradiograph.core.errors import BadSetting, DataProblem
 from gradiograph.core.seeds import numpy_stream
-from gradiograph.core.tensors import Tensors, Update
+from gradiograph.core.tensors import Batch, Tensors, Update
 from gradiograph.tasks import load_into, load_state
 
 if TYPE_CHECKING:
@@ -24,7 +27,7 @@ if TYPE_CHECKING:
 
     from gradiograph.audit.cell import Judges
     from gradiograph.audit.grid import GridCell
-    from gradiograph.audit.spec import Captured, Spec
+    from gradiograph.audit.spec import Captured, Planted, Spec
     from gradiograph.core.task import Task
     from gradiograph.log import Log
 
@@ -35,6 +38,7 @@ def run_captured(
     """Attack a captured update with every attack and seed of the audit, and score it against the originals.
 
     The mismatched control attacks an update that we make from public films of the same classes, from the same weights.
+    Where the audit has a planted round, that is replayed first; if the replay does not give it, nothing is attacked.
 
     Args:
         spec: One task, one protocol that sends a delta, and a table `captured` with the originals.
@@ -57,9 +61,15 @@ def run_captured(
     made = plan(attacked, folder)
     films = _films(made, captured, folder)
     task = made.task(spec.task[0], spec.seeds[0])
-    made = replace(made, films=films, cells=_scored_cells(made), captured=_round(task, captured, before, after))
+    made = replace(
+        made, films=films, cells=_scored_cells(made), captured=_round(task, captured.num_examples, before, after)
+    )
+    replayed = _replayed(made, captured.planted, folder)
+    if replayed and not replayed.agrees:  # an attack on what is not understood would prove nothing
+        made = replace(made, cells=tuple(cell for cell in made.cells if cell.control in (STOCK, MEAN)))
 
     def run_cells(log: Log, judged: Judges) -> None:
+        log.update(replayed=replayed and replayed.entry())
         run_serially(made, log, judged, progress)
 
     return record(made, attacked, out, run_cells, command=command)
@@ -111,19 +121,36 @@ def _scored_cells(made: Plan) -> tuple[GridCell, ...]:
     return tuple(c for c in made.cells if c.batch == 0 or c.control == NONE)
 
 
+def _replayed(made: Plan, planted: Planted | None, folder: Path) -> Replayed | None:
+    """What the planted round says of the audit's description of the app; None where there is none."""
+    if planted is None:
+        return None
+    films = registry.build("data", prepare("data", planted.originals, folder))
+    require_same_form(films, made.films.dataset, "captured.planted.originals")
+    known = Selection(dataset=films, records=films.records)
+    task = made.task(made.spec.task[0], made.spec.seeds[0])
+    protocol = made.builder.make("protocol", made.spec.protocol[0])
+    before, after = folder / planted.before, folder / planted.after
+    start, end = _fitted(task, before), _fitted(task, after)
+    changed = {name for name, _ in task.model.named_parameters() if not torch.equal(start[name], end[name])}
+    batch = Batch(torch.from_numpy(known.read()), torch.from_numpy(known.labels))
+    defence = made.builder.chain(made.spec.defences[0])
+    return replay_planted(task, protocol, defence, _round(task, len(known.records), before, after), batch, changed)
+
+
 def _fitted(task: Task, path: Path) -> dict[str, Tensor]:
     load_into(task.model, load_state(path))
     return task.state()
 
 
-def _round(task: Task, captured: Captured, before: Path, after: Path) -> CapturedRound:
+def _round(task: Task, num_examples: int, before: Path, after: Path) -> CapturedRound:
     start, end = (_fitted(task, path) for path in (before, after))
     change: Tensors = {name: end[name] - start[name] for name in start if start[name].is_floating_point()}
     update = Update(
         tensors={name: change[name] for name in task.trainable},
         buffers={name: tensor for name, tensor in change.items() if name not in dict(task.model.named_parameters())},
         kind="delta",
-        num_examples=captured.num_examples,
+        num_examples=num_examples,
         num_bytes=sum(tensor.numel() * tensor.element_size() for tensor in change.values()),
     )
     return CapturedRound(start, update)

@@ -81,6 +81,17 @@ class Ceiling(_Strict):
     jacobian: int = Field(default=64, ge=0, description="how many low frequencies the spectrum spans; 0: no spectrum")
 
 
+class Planted(_Strict):
+    """A round of the same app on films that are known and can be replayed: whether the audit describes the app.
+
+    The films, a data component, are at most one mini-batch.
+    """
+
+    originals: Config
+    before: Path
+    after: Path
+
+
 class Captured(_Strict):
     """What is known of an update that was captured elsewhere; for `run --update BEFORE AFTER`.
 
@@ -90,6 +101,7 @@ class Captured(_Strict):
     num_examples: int = Field(ge=1)
     defence: Stack = []
     originals: Config
+    planted: Planted | None = None
 
 
 class Spec(_Strict):
@@ -225,6 +237,7 @@ def _table(path: Sequence[int | str]) -> type[BaseModel]:
         ("threat",): ThreatModel,
         ("defended",): Defended,
         ("captured",): Captured,
+        ("captured", "planted"): Planted,
         ("ceiling",): Ceiling,
         ("utility",): Utility,
         ("utility", "partition"): Partition,

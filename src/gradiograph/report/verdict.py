@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from gradiograph.report.ceiling import diagnosis
 from gradiograph.report.failures import failed_runs
 from gradiograph.report.findings import JUDGES, Finding, findings
+from gradiograph.report.replayed import replayed
 from gradiograph.report.results import ATTACK, MISMATCHED, STOCK, UNDEFENDED, Results, Setting
 from gradiograph.report.statistics import Key, difference
 from gradiograph.report.wording import gap, measure, number, share, span
@@ -69,6 +70,9 @@ class Judgement:
 
 def judge(results: Results) -> Judgement:
     """The verdict on every defence of an audit."""
+    told = replayed(results.header)
+    if told.differs:
+        return Judgement(headline="Inconclusive.", meaning=told.sentence, verdicts=())
     verdicts = []
     for setting in results.settings:
         strongest = {d: next(iter(findings(results, setting, d)), None) for d in results.defences(setting)}
@@ -78,7 +82,7 @@ def judge(results: Results) -> Judgement:
     unmeasured = _unmeasured(results, verdicts)
     return Judgement(
         headline=_headline(verdicts, unmeasured),
-        meaning=" ".join(filter(None, (_meaning(verdicts), _failed(results)))),
+        meaning=" ".join(filter(None, (_meaning(verdicts), _failed(results), told.sentence))),
         verdicts=tuple(verdicts),
     )
 
