@@ -3,6 +3,7 @@
 from gradiograph.audit.captured import run_captured
 from gradiograph.audit.catalogue import load_components
 from gradiograph.audit.cost import Cost, estimate
+from gradiograph.audit.films import open_data
 from gradiograph.audit.lint import lint_audit
 from gradiograph.audit.plan import Plan, plan
 from gradiograph.audit.prior import FEW_PATIENTS, PriorSummary, train_prior
@@ -22,6 +23,7 @@ __all__ = [
     "lint_audit",
     "load_components",
     "load_spec",
+    "open_data",
     "parse_spec",
     "plan",
     "rescore",

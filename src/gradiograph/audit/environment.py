@@ -57,6 +57,7 @@ def header(
             "films_per_class": films.public.count_by_class(),
             "gallery_per_class": films.gallery.count_by_class(),
             "classes": list(films.dataset.classes),
+            "refused": list(films.refused),
         },
         "threat": spec.threat.model_dump(),
         "tasks": [_task_entry(config, plan.task(config, spec.seeds[0])) for config in spec.task],

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from gradiograph.audit.catalogue import prepare
 from gradiograph.core import registry
 from gradiograph.core.errors import BadSetting, DataProblem
 from gradiograph.core.seeds import numpy_stream
@@ -15,6 +16,7 @@ from gradiograph.data.sites import assign_clients
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -57,6 +59,12 @@ class AuditFilms:
         """The audited data."""
         return self.victims[0].dataset
 
+    @property
+    def refused(self) -> tuple[str, ...]:
+        """A line for each file of the sources that could not be used."""
+        sources = (self.dataset, self.public.dataset, self.gallery.dataset)
+        return tuple(dict.fromkeys(line for source in sources for line in source.refused))
+
     def mean_film(self) -> NDArray[np.float32]:
         """The mean public film (C, H, W), summed in blocks so that any number of films fits."""
         indices = [record.index for record in self.public.records]
@@ -72,6 +80,16 @@ class AuditFilms:
             self.public.records[rng.choice(np.flatnonzero(labels == label))] for label in self.victims[batch].labels
         ]
         return self.public.dataset.read([record.index for record in drawn])
+
+
+def open_data(spec: Spec, folder: Path) -> Dataset:
+    """The data of an audit by themselves; relative paths are relative to the folder.
+
+    Raises:
+        BadInput: they cannot be read.
+    """
+    dataset: Dataset = registry.build("data", prepare("data", spec.data, folder))
+    return dataset
 
 
 def open_films(spec: Spec) -> AuditFilms:

@@ -18,6 +18,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from rich.table import Table
 
 from gradiograph import audit, report
+from gradiograph.cli.data import data, end_where_refused
 from gradiograph.cli.deidentify import deidentify
 from gradiograph.cli.lint import lint, show_lint
 from gradiograph.cli.scan import phi, scan
@@ -33,6 +34,7 @@ app = typer.Typer(
 )
 priors = typer.Typer(help="Priors on films, learned from public ones.", no_args_is_help=True)
 app.add_typer(priors, name="prior")
+app.command()(data)
 app.command()(lint)
 app.command()(deidentify)
 app.command()(scan)
@@ -89,6 +91,7 @@ def check(file: AuditFile, override: Overrides = None) -> None:
     console.print(
         f"{len(made.cells)} cells with controls; attacks about {total:.2f} hours on this machine. The audit is valid."
     )
+    end_where_refused(made.films.refused)
 
 
 @app.command()
@@ -125,6 +128,7 @@ def run(
             log = audit.run_captured(spec, file.parent, folder, *update, command=_command(), progress=progress)
     _finish(log.directory)
     _hold(log.directory)
+    end_where_refused(log.header["data"].get("refused", ()))
 
 
 @app.command()

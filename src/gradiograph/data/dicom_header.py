@@ -28,8 +28,7 @@ if TYPE_CHECKING:
 
 MAX_FRAME_BYTES = 2**28
 """The largest frame that is decoded: 256 MiB, four times a mammogram of 4,800 x 6,000 pixels."""
-MAX_HEADER_BYTES = 2**26
-MAX_INFLATED_BYTES = 2**30
+MAX_INFLATED_BYTES = 2**29
 _NUMBERS = ("Rows", "Columns", "BitsAllocated", "BitsStored", "SamplesPerPixel", "PixelRepresentation")
 _IMAGE = (*_NUMBERS, "NumberOfFrames", "PhotometricInterpretation", "PlanarConfiguration", "PixelPaddingValue")
 _VALUES = ("RescaleSlope", "RescaleIntercept", "RescaleType", "ModalityLUTSequence", "WindowCenter", "WindowWidth")
@@ -41,6 +40,7 @@ _ORDER = ("InstanceNumber", "SeriesNumber")
 KEYWORDS = (*_IMAGE, *_VALUES, *_LUTS, *_PLACE, *_GROUPS, *_NAMES, *_ORDER)
 _PIXELS = {0x7FE00010, 0x7FE00009, 0x7FE00008}
 _UNDEFINED = 0xFFFFFFFF
+_TALKATIVE = ("pydicom", "openjpeg", "pylibjpeg", "PIL")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,15 +91,20 @@ class DicomImage:
 @contextmanager
 def quiet() -> Iterator[None]:
     """Keep pydicom's warnings, log lines and strictness out: they quote what stands in the file."""
-    logger = logging.getLogger("pydicom")
-    disabled = logger.disabled
-    logger.disabled = True
+    loggers = [logging.getLogger(name) for name in _TALKATIVE]
+    before = [logger.propagate for logger in loggers]
+    nowhere = logging.NullHandler()
+    for logger in loggers:
+        logger.addHandler(nowhere)
+        logger.propagate = False
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        logger.disabled = disabled
+        for logger, propagate in zip(loggers, before, strict=True):
+            logger.removeHandler(nowhere)
+            logger.propagate = propagate
 
 
 def read_header(file: Path, keywords: Sequence[str] = ()) -> DicomImage:

@@ -10,7 +10,7 @@ from pydicom.encaps import get_frame
 from pydicom.filereader import read_partial
 from pydicom.pixels.processing import apply_color_lut
 from pydicom.pixels.utils import pixel_array
-from pydicom.uid import UID, JPEG2000TransferSyntaxes, JPEGLSTransferSyntaxes, JPEGTransferSyntaxes, RLELossless
+from pydicom.uid import UID, RLELossless
 
 from gradiograph.data.codestreams import claimed_size
 from gradiograph.data.dicom_header import DicomImage, opened, quiet, read_numbers
@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
     from pydicom.dataset import Dataset
+
+
+_END = b"\xff\xd9"
+"""Ends a stream of every kind of JPEG."""
 
 
 def read_values(image: DicomImage, frame: int) -> NDArray[np.float32]:
@@ -80,12 +84,13 @@ def _require_claim(image: DicomImage, frame: int, stream: BinaryIO) -> None:
     stream.seek(0)
     read_partial(stream, stop_when=lambda tag, vr, length: int(tag) == 0x7FE00010, specific_tags=[0x00280010])
     stream.seek(12, 1)
-    claimed = claimed_size(get_frame(stream, frame, number_of_frames=image.frames))
-    if claimed is None and syntax in (*JPEGTransferSyntaxes, *JPEGLSTransferSyntaxes, *JPEG2000TransferSyntaxes):
-        msg = "has a compressed frame without a header of its own. Copy or export it again"
-        raise Refused(msg)
+    data = get_frame(stream, frame, number_of_frames=image.frames)
+    claimed = claimed_size(data)
     if claimed is not None and claimed != (image.rows, image.columns):
         msg = f"has a compressed frame of {claimed}, but its header says {(image.rows, image.columns)}. Export it again"
+        raise Refused(msg)
+    if claimed is None or not data.rstrip(b"\0\xff").endswith(_END):
+        msg = "has a compressed frame without a beginning or an end: it was cut off. Copy or export it again"
         raise Refused(msg)
 
 
