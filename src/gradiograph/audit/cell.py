@@ -92,7 +92,7 @@ def run_cell(made: Plan, log: Log, judged: Judges, cell: GridCell, share: Share)
     except (LogProblem, OSError):
         raise
     except Exception as error:
-        log.write_cell(replace(_entry(cell), failed=reason(error)), (), None)
+        log.write_cell(replace(make_entry(cell), failed=reason(error)), (), None)
     else:
         log.write_cell(entry, rows, images)
 
@@ -107,7 +107,7 @@ def _scored(
     if cell.control == SPECTRUM:
         shown = visible_films(made, cell, judged.context.mean_film, share)
         images, rows = shown.images.numpy(), to_rows(shown.scores, names, cell.key)
-        entry = replace(_entry(cell), seconds=shown.seconds, flags=shown.flags)
+        entry = replace(make_entry(cell), seconds=shown.seconds, flags=shown.flags)
     else:
         images, entry = _images(made, log, judged, cell, share)
     rows = (*score(judged.metrics, images, victims, judged.context, names, cell.key), *rows)
@@ -143,7 +143,7 @@ def _available(spec: Spec) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
 
 def _images(made: Plan, log: Log, judged: Judges, cell: GridCell, share: Share) -> tuple[NDArray[np.float32], Cell]:
     """What the cell shows for each victim, in the victims' order, and how it came about."""
-    entry = _entry(cell)
+    entry = make_entry(cell)
     truth = made.films.victims[cell.batch].read()
     if cell.control == STOCK:
         return made.films.stock_films(cell.batch, cell.seed), entry
@@ -164,7 +164,8 @@ def _images(made: Plan, log: Log, judged: Judges, cell: GridCell, share: Share) 
     return paired(images, truth), entry
 
 
-def _entry(cell: GridCell) -> Cell:
+def make_entry(cell: GridCell) -> Cell:
+    """A cell as the log has it, without a result."""
     return Cell(id=cell.id, **cell.key, seconds=0.0, num_bytes=0, flags=(), objective=())
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from gradiograph.audit.cell import Judges, can_run, judges, run_cell, write_victims
 from gradiograph.audit.environment import header
 from gradiograph.audit.grid import MISMATCHED, GridCell
+from gradiograph.audit.on_ray import require_ray, spread_on_ray
 from gradiograph.audit.plan import Plan, plan
 from gradiograph.audit.trainings import run_training
 from gradiograph.audit.workers import run_in_parallel
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     from gradiograph.audit.spec import Spec
 
+Engine = Literal["processes", "ray"]
 Progress = Callable[[int, int, float, str], None]
 """Called with the cells done, all cells, the share of the present cell that is done, and what it is."""
 
@@ -36,7 +38,8 @@ def run(
     out: Path,
     *,
     resume: bool = False,
-    workers: int = 1,
+    engine: Engine = "processes",
+    workers: int | None = None,
     command: str = "",
     progress: Progress = silent,
 ) -> Log:
@@ -47,7 +50,8 @@ def run(
         folder: What relative paths in it are relative to.
         out: The run's folder, new unless `resume`.
         resume: Continue a run of the same audit; finished cells stay as they are, failed ones are tried again.
-        workers: Processes that run cells side by side, each with its share of the threads.
+        engine: What runs cells side by side: processes of this machine, or Ray, on this machine or a cluster.
+        workers: Processes, each with its share of the threads; default: 1, with Ray all cores of this machine.
         command: The command line, for the record.
         progress: Called as the work goes on.
 
@@ -55,6 +59,8 @@ def run(
         BadInput: the audit cannot run as asked, or the folder is in the way.
         KeyboardInterrupt: after the log was marked as interrupted.
     """
+    if engine == "ray":
+        require_ray()
     made = plan(spec, folder)
 
     def run_cells(log: Log, judged: Judges) -> None:
@@ -64,17 +70,22 @@ def run(
             )
 
             train_on_flower(made, folder, log, progress)
-        if workers > 1:
-            # Later rounds read what was trained, and the mismatched controls what the attacks wrote.
-            untrained = [planned.id for planned in made.trainings if not log.trainings.has(planned.id)]
-            run_in_parallel(spec, folder, out, untrained, workers, progress)
-            first = [cell for cell in made.cells if cell.control != MISMATCHED and not log.has_cell(cell.id)]
-            run_in_parallel(
-                spec, folder, out, [cell.id for cell in first if can_run(made, log, cell)], workers, progress
-            )
+        if engine == "ray":
+            with spread_on_ray(made, spec, folder, log, workers, progress) as spread:
+                _run_spread(made, log, spread)
+        elif workers and workers > 1:
+            _run_spread(made, log, lambda ids: run_in_parallel(spec, folder, out, ids, workers, progress))
         run_serially(made, log, judged, progress)
 
     return record(made, spec, out, run_cells, resume=resume, command=command)
+
+
+def _run_spread(made: Plan, log: Log, spread: Callable[[list[str]], None]) -> None:
+    """Run side by side what reads nothing that is still to come: later rounds read what was trained."""
+    spread([planned.id for planned in made.trainings if not log.trainings.has(planned.id)])
+    # The mismatched controls read what the attacks wrote; they are scored afterwards.
+    first = [cell for cell in made.cells if cell.control != MISMATCHED and not log.has_cell(cell.id)]
+    spread([cell.id for cell in first if can_run(made, log, cell)])
 
 
 def record(

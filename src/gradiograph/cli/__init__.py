@@ -22,6 +22,7 @@ from gradiograph.cli.data import data, end_where_refused
 from gradiograph.cli.deidentify import deidentify
 from gradiograph.cli.lint import lint, show_lint
 from gradiograph.cli.scan import phi, scan
+from gradiograph.cli.track import track
 from gradiograph.core import registry
 from gradiograph.core.errors import BadInput, BadSetting, LogProblem
 
@@ -39,6 +40,7 @@ app.command()(lint)
 app.command()(deidentify)
 app.command()(scan)
 app.command()(phi)
+app.command()(track)
 console = Console(highlight=False)
 
 AuditFile = Annotated[Path, typer.Argument(metavar="FILE", help="The audit file (TOML).")]
@@ -101,7 +103,13 @@ def run(
     out: Annotated[Path | None, typer.Option(help="The run's folder; default runs/NAME.")] = None,
     *,
     resume: Annotated[bool, typer.Option("--resume", help="Continue a run that was interrupted.")] = False,
-    workers: Annotated[int, typer.Option(min=1, help="Processes that run cells side by side.")] = 1,
+    engine: Annotated[
+        Literal["processes", "ray"],
+        typer.Option(help="What runs cells side by side; Ray on this machine, or on the cluster of RAY_ADDRESS."),
+    ] = "processes",
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="How many cells side by side; default: 1, with Ray all cores.")
+    ] = None,
     update: Annotated[
         tuple[Path, Path] | None,
         typer.Option(metavar="BEFORE AFTER", help="Attack an update captured elsewhere: state dicts before and after."),
@@ -117,12 +125,13 @@ def run(
                 file.parent,
                 folder,
                 resume=resume,
+                engine=engine,
                 workers=workers,
                 command=_command(),
                 progress=progress,
             )
-        elif resume or workers > 1:
-            msg = "--resume and --workers do not go with --update; start a new run without them."
+        elif resume or workers or engine != "processes":
+            msg = "--resume, --workers and --engine do not go with --update; start a new run without them."
             raise BadSetting(msg)
         else:
             log = audit.run_captured(spec, file.parent, folder, *update, command=_command(), progress=progress)

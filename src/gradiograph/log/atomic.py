@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from gradiograph.core.errors import LogProblem
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
 _PREFIX = ".tmp-"
@@ -73,6 +73,22 @@ def new_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
     _sync_folder(path.parent)
+
+
+def read_folder(path: Path) -> dict[str, bytes]:
+    """The files of a folder that `new_folder` made, by name."""
+    return {entry.name: entry.read_bytes() for entry in path.iterdir()}
+
+
+def write_folder(path: Path, files: Mapping[str, bytes]) -> None:
+    """The folder of these files, whole or not at all.
+
+    Raises:
+        LogProblem: the disk is full or cannot be written.
+    """
+    with new_folder(path) as folder:
+        for name, content in files.items():
+            write_new(folder / name, content)
 
 
 def remove_folder(path: Path) -> None:

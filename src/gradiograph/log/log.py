@@ -14,9 +14,11 @@ from gradiograph.log.atomic import (
     is_vacant,
     make_folder,
     new_folder,
+    read_folder,
     remove_folder,
     remove_leftovers,
     write_file,
+    write_folder,
     write_new,
 )
 from gradiograph.log.cell import Cell
@@ -26,7 +28,7 @@ from gradiograph.log.trainings import Trainings
 from gradiograph.log.victims import Victims
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
@@ -143,6 +145,18 @@ class Log:
             if images is not None:
                 _write_images(folder, images)
             write_new(folder / "cell.json", (json.dumps(asdict(cell), indent=1) + "\n").encode())
+
+    def files(self, cell_id: str) -> dict[str, bytes]:
+        """A cell's files by name, for another log.
+
+        Raises:
+            LogProblem: it is not in the log.
+        """
+        return read_folder(self._existing_cell(cell_id))
+
+    def add(self, cell_id: str, files: Mapping[str, bytes]) -> None:
+        """Put in a cell that another log holds, given its files."""
+        write_folder(self._cell_folder(cell_id), files)
 
     def forget_failed(self) -> None:
         """Remove the cells and trainings that failed, so that a run that continues tries them again."""

@@ -12,9 +12,19 @@ import numpy as np
 from gradiograph.core.errors import LogProblem
 from gradiograph.core.predictions import Predictions
 from gradiograph.core.rounds import RoundRecord
-from gradiograph.log.atomic import is_temporary, make_folder, new_folder, remove_folder, write_file, write_new
+from gradiograph.log.atomic import (
+    is_temporary,
+    make_folder,
+    new_folder,
+    read_folder,
+    remove_folder,
+    write_file,
+    write_folder,
+    write_new,
+)
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
 
@@ -77,6 +87,14 @@ class Trainings:
             if predictions is not None:
                 write_new(folder / "predictions.npz", _pack(predictions))
             write_new(folder / "training.json", (json.dumps(asdict(cell), indent=1) + "\n").encode())
+
+    def files(self, cell_id: str) -> dict[str, bytes]:
+        """A finished training's files by name, for another log."""
+        return read_folder(self._done / cell_id)
+
+    def add(self, cell_id: str, files: Mapping[str, bytes]) -> None:
+        """Put in a finished training that another log holds, given its files."""
+        write_folder(self._done / cell_id, files)
 
     def forget_failed(self) -> None:
         """Remove the trainings that failed, so that they are tried again, from their checkpoints."""

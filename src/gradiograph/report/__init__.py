@@ -7,6 +7,7 @@ from gradiograph.report.markdown import render_markdown
 from gradiograph.report.policy import Policy, Ruling, policy_of, rule
 from gradiograph.report.recommend import Recommendation, recommend
 from gradiograph.report.results import Results
+from gradiograph.report.tracking import track
 from gradiograph.report.verdict import judge
 
 open_log = Log.open
@@ -23,6 +24,7 @@ __all__ = [
     "render",
     "render_markdown",
     "rule",
+    "track",
     "write_html",
     "write_tables",
 ]
