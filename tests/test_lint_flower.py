@@ -161,6 +161,13 @@ def test_noise_over_clients_and_a_mean_over_sizes(app):
     assert found(folder) == ["DP03"]
 
 
+def test_delta_of_flowers_own_accountant(app):
+    server = strategy(extra=", accountant=RdpAccountant(PrivacyConfig(target_delta={delta}, population_size=50))")
+    client = CLIENT.format(mod="message_size_mod", examples="1")
+    assert found(app(server_app=server.format(delta="0.02"), client_app=client)) == ["DP13"]
+    assert found(app(server_app=server.format(delta="1e-3"), client_app=client)) == []
+
+
 @pytest.mark.parametrize(
     ("server", "examples"),
     [
@@ -285,6 +292,8 @@ def test_flower_objects():
         FedAvg,
         FedMedian,
     )
+    from flwr.supercore.privacy_accounting import NeighboringRelation, PrivacyConfig, SamplingMethod
+    from flwr.supercore.privacy_accounting.rdp_accountant import RdpAccountant
 
     assert flwr
     client = ClientApp(mods=[fixedclipping_mod, LocalDpMod(1.0, 1.0, 12.0, 1e-5)])
@@ -292,6 +301,14 @@ def test_flower_objects():
     assert found(client, rounds=1, sensitivity_per_clip=2.0) == ["DP05"]
     assert found(DifferentialPrivacyServerSideFixedClipping(FedAvg(), 1.0, 1.0, 4)) == ["DP03"]
     assert found([DifferentialPrivacyClientSideAdaptiveClipping(FedAvg(), 0.1, 400), FedAvg()]) == ["DP03"]
+    config = PrivacyConfig(
+        target_delta=0.1,
+        population_size=50,
+        neighboring_relation=NeighboringRelation.ADD_OR_REMOVE_ONE,
+        sampling_method=SamplingMethod.NO_AMPLIFICATION,
+    )
+    accounted = DifferentialPrivacyServerSideFixedClipping(FedAvg(), 1.0, 1.0, 4, accountant=RdpAccountant(config))
+    assert found(accounted) == ["DP13"]
     assert lint_app(DifferentialPrivacyServerSideFixedClipping(FedMedian(), 1.0, 1.0, 4), weighting="equal").errors == 0
 
 

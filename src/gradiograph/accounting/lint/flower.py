@@ -78,7 +78,8 @@ def _object(target: object) -> Iterator[Setup]:
 
 
 def _strategy(target: Any) -> Setup:  # noqa: ANN401 - a strategy of Flower's
-    accounted = getattr(target, "accountant", None) is not None
+    accountant = getattr(target, "accountant", None)
+    accounted = accountant is not None
     weighed = hasattr(target.strategy, "weighted_by_key") or type(target.strategy).__name__.startswith("FedAvg")
     return Setup(
         where=type(target).__name__,
@@ -88,6 +89,8 @@ def _strategy(target: Any) -> Setup:  # noqa: ANN401 - a strategy of Flower's
         accounted_sampling="all" if accounted else None,
         noise_divided_by="clients",
         weighting="equal" if accounted else ("reported" if weighed else None),
+        delta=accountant.config.target_delta if accountant else None,
+        units=accountant.config.population_size if accountant else None,
         clients=int(target.num_sampled_clients),
         neighbours="add_or_remove",
         **{**SECURED, "clipped": None if "ClientSide" in type(target).__name__ else True},

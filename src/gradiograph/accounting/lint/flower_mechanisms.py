@@ -59,9 +59,18 @@ def _strategies(source: Source) -> Iterator[Setup]:
                 sends_size=False,
                 fixed_seed=_seeded(module, "numpy"),
                 rounds=_rounds(source),
+                **_budget(source),
                 **{**SECURED, "clipped": not unclipped},
             )
         )
+
+
+def _budget(source: Source) -> dict[str, Any]:
+    """What the settings of Flower's own accountant say: delta, and of how many clients."""
+    for _, call in source.calls("PrivacyConfig"):
+        delta, clients = (source.value(argument(call, name)) for name in ("target_delta", "population_size"))
+        return {"delta": _number(delta), "units": _whole(clients)}
+    return {}
 
 
 def _weighting(source: Source, call: ast.Call) -> Any:  # noqa: ANN401 - one of the literals of `Setup`
