@@ -19,6 +19,7 @@ from gradiograph.core.errors import BadSetting, DataProblem, LogProblem
 from gradiograph.deid import one
 from gradiograph.deid.journal import JOURNAL
 from gradiograph.deid.profile import Action, rules
+from gradiograph.deid.text import TextRegion
 
 KEY = deid.Pseudonyms(bytes(range(32)))
 NAME = "VILLANUEVA^XIMENA"
@@ -177,10 +178,10 @@ def test_what_was_removed_is_not_left_elsewhere():
     source.DerivationCodeSequence = Sequence([Dataset()])
     source.DerivationCodeSequence[0].CodeMeaning = "asked by Okonkwo"
     made = deidentified(coded(source))
-    assert made.FilterType == ""
+    assert made.FilterType == "REMOVED"
     assert made.KVP == 120
     assert made.ImageType == ["ORIGINAL", "PRIMARY"]
-    assert made.DerivationCodeSequence[0].CodeMeaning == ""
+    assert made.DerivationCodeSequence[0].CodeMeaning == "REMOVED"
 
 
 def test_values_that_ran_over_their_end_are_removed():
@@ -348,3 +349,95 @@ def test_every_sample_is_deidentified_or_refused():
             assert again.PatientIdentityRemoved == "YES"
             done += 1
     assert done > 300
+
+
+class OneLine:
+    """Finds a line at the top left until it is black."""
+
+    def __init__(self, text="DOE JANE", left=99):
+        self.text, self.left, self.seen = text, left, []
+
+    def find(self, image):
+        self.seen.append(image)
+        if image[1:4, 1:5].max() == image.min() or not self.left:
+            return ()
+        self.left -= 1
+        return (TextRegion(corners=((1, 1), (5, 1), (5, 4), (1, 4)), text=self.text, confidence=1.0),)
+
+
+def blackened(finder, **changes):
+    options = frozenset({deid.Option.CLEAN_PIXELS})
+    made = deid.deidentify_dicom(coded(film(**changes)), deid.Profile(options), KEY, finder)
+    return made, pydicom.dcmread(io.BytesIO(made.content))
+
+
+def test_text_is_blackened_and_read_again():
+    finder = OneLine()
+    bright = np.full((8, 8), 900, np.uint16)
+    bright[7, 7] = 5
+    made, image = blackened(finder, PixelData=bright.tobytes())
+    assert len(finder.seen) == 2
+    assert (image.pixel_array[1:4, 1:5] == 5).all()
+    assert (image.pixel_array[6:, :6] == 900).all()
+    assert image.BurnedInAnnotation == "NO"
+    assert made.pixels.regions == 1
+    assert 0.1 < made.pixels.share < 0.7
+
+
+def test_black_is_white_where_the_image_is_inverted():
+    _, image = blackened(OneLine(left=1), PhotometricInterpretation="MONOCHROME1")
+    assert (image.pixel_array[1:4, 1:5] == 63).all()
+
+
+def test_markers_of_the_side_stay():
+    made, image = blackened(OneLine(text="R"))
+    assert image.PixelData == film().PixelData
+    assert (made.pixels.regions, made.pixels.markers) == (0, 1)
+
+
+def test_text_that_cannot_be_blackened_is_refused():
+    class Always(OneLine):
+        def find(self, image):
+            return (TextRegion(corners=((1, 1), (5, 1), (5, 4), (1, 4)), text="DOE JANE", confidence=1.0),)
+
+    with pytest.raises(DataProblem, match="still found"):
+        blackened(Always())
+
+
+def test_long_loops_are_read_at_frames_and_extremes():
+    finder = OneLine(left=0)
+    frames = np.zeros((30, 8, 8), np.uint16)
+    made, _ = blackened(finder, NumberOfFrames=30, PixelData=frames.tobytes())
+    assert (made.pixels.frames, made.pixels.frames_read, len(finder.seen)) == (30, 8, 10)
+
+
+def overlay(finder, *options):
+    source = film()
+    bits = np.zeros((8, 8), np.uint8)
+    bits[1:4, 1:5] = bits[7, 7] = 1
+    source.add_new(0x60000010, "US", 8)
+    source.add_new(0x60000011, "US", 8)
+    source.add_new(0x60000040, "CS", "G")
+    source.add_new(0x60000050, "SS", [1, 1])
+    source.add_new(0x60000100, "US", 1)
+    source.add_new(0x60000102, "US", 0)
+    source.add_new(0x60003000, "OW", np.packbits(bits, bitorder="little").tobytes())
+    source.add_new(0x60004000, "LT", "VILLANUEVA")
+    made = deid.deidentify_dicom(coded(source), deid.Profile(frozenset(options)), KEY, finder)
+    return pydicom.dcmread(io.BytesIO(made.content))
+
+
+def test_overlays_go_or_lose_their_text():
+    assert not [element for element in overlay(None) if element.tag.group == 0x6000]
+    assert not [element for element in overlay(None, deid.Option.CLEAN_GRAPHICS) if element.tag.group == 0x6000]
+    kept = overlay(OneLine(), deid.Option.CLEAN_GRAPHICS)
+    plane = kept.overlay_array(0x6000)
+    assert plane.sum() == plane[7, 7] == 1
+
+
+def test_an_overlay_in_the_bits_of_the_pixels_is_cleared():
+    pixels = np.arange(64, dtype=np.uint16) | 1 << 15
+    source = film(BitsStored=12, HighBit=11, PixelData=pixels.tobytes())
+    source.add_new(0x60000102, "US", 15)
+    made = deidentified(coded(source))
+    assert made.PixelData == np.arange(64, dtype=np.uint16).tobytes()

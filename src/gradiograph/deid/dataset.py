@@ -149,7 +149,8 @@ class _Walk:
         if not is_well_formed(element):
             return "malformed", None
         if self._identifies(element):
-            return "swept", _with(element, "" if element.VR in STRING_VRS else None)
+            # A code's meaning must have a value; of a code itself none is right but its own.
+            return "swept", _with(element, DUMMIES[element.VR] if element.VR in TEXT_VRS else None)
         if cleaning and element.VR in TEXT_VRS:
             return "C", self._cleaned(element)
         if element.tag == _PATIENT_AGE:
@@ -166,7 +167,7 @@ class _Walk:
         return any(self.identifiers.within(text) or (free and looks_identifying(text)) for text in texts)
 
     def _change(self, element: DataElement, action: Action, depth: int) -> DataElement | None:
-        if element.tag in (_PATIENT_ID, _PATIENT_NAME) and action in (Action.EMPTY, Action.DUMMY):
+        if element.tag in (_PATIENT_ID, _PATIENT_NAME) and element.VR in ("LO", "PN") and action is not Action.CLEAN:
             return _with(element, self.patient)
         if action is Action.EMPTY:
             return _with(element, Sequence() if element.VR == "SQ" else None)
@@ -174,9 +175,11 @@ class _Walk:
             return self._another_uid(element, depth)
         return self._dummy(element, depth) if action is Action.DUMMY else self._clean(element, depth)
 
-    def _another_uid(self, element: DataElement, depth: int) -> DataElement:
+    def _another_uid(self, element: DataElement, depth: int) -> DataElement | None:
         if element.VR == "SQ":
             return self._items(element, depth, cleaning=False)
+        if element.VR != "UI":
+            return None
         return _with(element, [self._uid(str(value)) for value in values_of(element)] or None)
 
     def _uid(self, value: str) -> str:
@@ -184,7 +187,7 @@ class _Walk:
 
     def _dummy(self, element: DataElement, depth: int) -> DataElement:
         if element.VR == "UI":
-            return self._another_uid(element, depth)
+            return _with(element, [self._uid(str(value)) for value in values_of(element)] or None)
         if element.VR != "SQ":
             return _with(element, dummy(element) if element.VR in DUMMIES else None)
         items = list(element.value)[:1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import re
 import warnings
 from contextlib import contextmanager
@@ -67,10 +68,16 @@ def read_dicom(content: bytes) -> Dataset:
 
 @contextmanager
 def silent() -> Iterator[None]:
-    """Within it pydicom neither warns of a value nor checks it: its warnings quote values."""
-    with warnings.catch_warnings(), pydicom.config.disable_value_validation():
-        warnings.simplefilter("ignore")
-        yield
+    """Within it pydicom neither warns of a value, nor logs it, nor checks it: its messages quote values."""
+    log = logging.getLogger("pydicom")
+    before = log.disabled
+    log.disabled = True
+    try:
+        with warnings.catch_warnings(), pydicom.config.disable_value_validation():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        log.disabled = before
 
 
 def check_pixels(read: Dataset) -> None:
@@ -80,18 +87,18 @@ def check_pixels(read: Dataset) -> None:
         DataProblem: it is absent or shorter.
     """
     if "Rows" in read and "PixelData" not in read and "FloatPixelData" not in read:
-        if "DoubleFloatPixelData" in read or read.get("PixelDataProviderURL"):
+        if "DoubleFloatPixelData" in read or "PixelDataProviderURL" in read:
             return
         msg = "The header describes an image, but there is no pixel data: the file is truncated or damaged."
         raise DataProblem(msg)
     if "PixelData" not in read or read.file_meta.TransferSyntaxUID.is_encapsulated:
         return
-    expected, found = _native_size(read), len(read.PixelData or b"")
+    expected, found = _native_size(read), len(_pixel_bytes(read))
     if found < expected:
         msg = f"The header promises {expected:,} bytes of pixels; the file has {found:,}."
         raise DataProblem(msg)
     if found > expected + expected % 2:
-        read.PixelData = read.PixelData[:expected] + b"\0" * (expected % 2)
+        read.PixelData = _pixel_bytes(read)[:expected] + b"\0" * (expected % 2)
 
 
 def write_dicom(made: Dataset) -> bytes:
@@ -114,8 +121,15 @@ def write_dicom(made: Dataset) -> bytes:
 
 
 def add_header(made: Dataset, source: Dataset) -> None:
-    """The header of Part 10, in which nothing of the old one is left but the class and the transfer syntax."""
+    """The header of Part 10, in which nothing of the old one is left but the class and the transfer syntax.
+
+    Raises:
+        DataProblem: the data set lost its class or its UID, because they were malformed.
+    """
     meta = FileMetaDataset()
+    if "SOPClassUID" not in made or "SOPInstanceUID" not in made:
+        msg = "The SOP class or instance UID is damaged."
+        raise DataProblem(msg)
     meta.MediaStorageSOPClassUID = made.SOPClassUID
     meta.MediaStorageSOPInstanceUID = made.SOPInstanceUID
     meta.TransferSyntaxUID = source.file_meta.TransferSyntaxUID
@@ -151,7 +165,7 @@ def _code(value: str, meaning: str) -> Dataset:
 
 
 def _check(read: Dataset) -> None:
-    if read.file_meta.get("MediaStorageSOPClassUID") == _DICOMDIR:
+    if _plain(read.file_meta, "MediaStorageSOPClassUID") == _DICOMDIR:
         msg = "An index of files (DICOMDIR): it is not carried over; --dicomdir makes a new one of the output."
         raise DataProblem(msg)
     if not _plain(read, "SOPClassUID"):
@@ -188,12 +202,20 @@ def _is_cut(element: object) -> bool:
     return len(element.value or b"") < element.length
 
 
+def _pixel_bytes(read: Dataset) -> bytes:
+    try:
+        value = read.PixelData
+    except Exception:  # damaged values raise whatever they like
+        return b""
+    return value if isinstance(value, bytes) else b""
+
+
 def _native_size(read: Dataset) -> int:
     try:
         sides = [int(read.get(key) or 1) for key in ("Rows", "Columns", "SamplesPerPixel", "NumberOfFrames")]
         bits = int(np.prod(sides, dtype=object)) * int(read.BitsAllocated)
         subsampled = read.get("PhotometricInterpretation") == "YBR_FULL_422"
-    except (AttributeError, TypeError, ValueError):
+    except Exception:  # damaged values raise whatever they like
         msg = "The header does not say how large the image is."
         raise DataProblem(msg) from None
     return -(-bits // 8) * 2 // 3 if subsampled else -(-bits // 8)

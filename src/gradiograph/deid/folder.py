@@ -62,7 +62,8 @@ class Worker:
 
     def ready(self) -> Worker:
         """The same, with the networks loaded where they are needed."""
-        return replace(self, finder=TextFinder()) if Option.CLEAN_PIXELS in self.profile.options else self
+        needed = self.profile.options & {Option.CLEAN_PIXELS, Option.CLEAN_GRAPHICS}
+        return replace(self, finder=TextFinder()) if needed else self
 
     def __call__(self, task: Task) -> Entry:
         """De-identify a file and write it whole, or say why not."""
@@ -76,6 +77,8 @@ class Worker:
             return replace(entry, reason=f"The file cannot be read or written ({error.strerror}).")
         except MemoryError:
             return replace(entry, reason="The file needs more memory than there is.")
+        except Exception as error:  # one file must not end the others' run; its message may quote a value
+            return replace(entry, reason=f"The file cannot be de-identified ({type(error).__name__}).")
         pixels = {key: round(value, 6) for key, value in asdict(made.pixels).items() if value}
         return replace(entry, output=place, counts=dict(made.counts), pixels=pixels, warnings=made.warnings)
 

@@ -10,6 +10,7 @@ from gradiograph.deid.blacken import Blackened, Finder, blacken_text
 from gradiograph.deid.dataset import deidentify_dataset
 from gradiograph.deid.dicom_file import add_header, check_pixels, declare, read_dicom, silent, write_dicom
 from gradiograph.deid.faces import shows_a_face
+from gradiograph.deid.graphics import clean_overlays, clear_unused_bits
 from gradiograph.deid.options import Option
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def deidentify_dicom(content: bytes, profile: Profile, pseudonyms: Pseudonyms, f
         content: The whole file.
         profile: The profile and its options.
         pseudonyms: Under the site's key.
-        finder: Finds burned-in text; needed where the profile cleans pixel data.
+        finder: Finds text in pixels and overlays; without it pixels stay as they are, and overlays go.
 
     Raises:
         DataProblem: the file is refused, and why.
@@ -63,6 +64,9 @@ def _deidentify(content: bytes, profile: Profile, pseudonyms: Pseudonyms, finder
     done = deidentify_dataset(source, profile, pseudonyms)
     made = done.dataset
     add_header(made, source)
+    clear_unused_bits(made, source)
+    if Option.CLEAN_GRAPHICS in profile.options:
+        clean_overlays(made, finder)
     pixels = Blackened()
     if Option.CLEAN_PIXELS in profile.options and finder is not None:
         pixels = blacken_text(made, finder)
