@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf, isfinite
 from typing import TYPE_CHECKING, Literal
 
 from gradiograph.accounting.accountants import pld_epsilon, prv_epsilon, rdp_epsilons
 from gradiograph.accounting.exact_gaussian import gaussian_epsilon
 from gradiograph.accounting.revealed import revealed_epsilon
-from gradiograph.accounting.spend import Spend, is_sampled, spends, total_noise_multiplier
+from gradiograph.accounting.spend import is_sampled, spends, total_noise_multiplier
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from gradiograph.accounting.spend import Spend
     from gradiograph.core.privacy import PrivacyEvent, Whose
 
 Kind = Literal["exact", "tight", "loose upper bound", "no noise"]
@@ -111,7 +112,9 @@ def epsilons(spent: Sequence[Spend], delta: float) -> tuple[Kind, dict[str, floa
     if estimate > LARGE:
         first, second = rdp_epsilons(spent, delta)
         values = {**exact, RDP_OPACUS: first, RDP_GOOGLE: second}
-        return ("exact", values) if exact else ("loose upper bound", {**values, REVEALED: revealed_epsilon(spent, delta)})
+        return (
+            ("exact", values) if exact else ("loose upper bound", {**values, REVEALED: revealed_epsilon(spent, delta)})
+        )
     error, interval = _resolution(estimate)
     numeric = {PRV: prv_epsilon(spent, delta, error=error), PLD: pld_epsilon(spent, delta, interval=interval)}
     return ("exact" if exact else "tight"), {**exact, **numeric}
@@ -129,25 +132,16 @@ def group_epsilon(spent: Sequence[Spend], delta: float, group: int) -> float:
     distributions of the binomial mixture with it. Where that may exceed `LARGE`, the revealed bound for a group that
     takes part as a whole whenever one of its units is drawn.
     """
-    wider = [Spend(noise_multiplier=s.noise_multiplier / group, sample_rate=s.sample_rate, count=s.count) for s in spent]
+    wider = [replace(spend, noise_multiplier=spend.noise_multiplier / group) for spend in spent]
     if any(spend.noise_multiplier == 0 for spend in spent):
         return inf
     if not is_sampled(spent):
         return gaussian_epsilon(total_noise_multiplier(wider), delta)
-    estimate = revealed_epsilon(_often(wider, group), delta)
+    whole = [replace(spend, sample_rate=1 - (1 - spend.sample_rate) ** group) for spend in wider]
+    estimate = revealed_epsilon(whole, delta)
     if estimate > LARGE:
         return estimate
     return pld_epsilon(spent, delta, interval=_resolution(estimate)[1], group=group)
-
-
-def _often(spent: Sequence[Spend], group: int) -> list[Spend]:
-    """The whole group takes part whenever one of its units does: at most 1 - (1 - q)^group."""
-    return [
-        Spend(
-            noise_multiplier=s.noise_multiplier, sample_rate=1 - (1 - s.sample_rate) ** group, count=s.count
-        )
-        for s in spent
-    ]
 
 
 def _resolution(estimate: float) -> tuple[float, float]:

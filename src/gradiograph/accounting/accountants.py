@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from dp_accounting import DpEvent
+    from dp_accounting import DpEvent, PrivacyAccountant
+    from numpy.typing import NDArray
 
     from gradiograph.accounting.spend import Spend
 
@@ -56,13 +57,14 @@ def pld_epsilon(spent: Sequence[Spend], delta: float, *, interval: float = 1e-4,
         interval: The width of a step of privacy loss, rounded up; memory grows with epsilon over it.
         group: How many units come or go together: each is drawn by itself, so that their number in a step is binomial.
     """
-    from dp_accounting.pld import PLDAccountant
-
     with _quiet():
-        accountant = PLDAccountant(value_discretization_interval=interval)
-        for spend in spent:
-            accountant.compose(_event(spend, group), spend.count)
-        return float(accountant.get_epsilon(delta))
+        return float(_composed(spent, interval, group).get_epsilon(delta))
+
+
+def pld_deltas(spent: Sequence[Spend], epsilons: NDArray[np.float64], *, interval: float = 1e-3) -> NDArray[np.float64]:
+    """The delta at each epsilon, rising; see `pld_epsilon`."""
+    with _quiet():
+        return np.asarray(_composed(spent, interval, 1).get_delta(epsilons.tolist()))
 
 
 def rdp_epsilons(spent: Sequence[Spend], delta: float) -> tuple[float, float]:
@@ -76,7 +78,9 @@ def rdp_epsilons(spent: Sequence[Spend], delta: float) -> tuple[float, float]:
         from opacus.accountants.analysis import rdp
 
         moments = sum(
-            np.asarray(rdp.compute_rdp(q=s.sample_rate, noise_multiplier=s.noise_multiplier, steps=s.count, orders=_ORDERS))
+            np.asarray(
+                rdp.compute_rdp(q=s.sample_rate, noise_multiplier=s.noise_multiplier, steps=s.count, orders=_ORDERS)
+            )
             for s in spent
         )
         first, _ = rdp.get_privacy_spent(orders=_ORDERS, rdp=moments, delta=delta)
@@ -84,6 +88,15 @@ def rdp_epsilons(spent: Sequence[Spend], delta: float) -> tuple[float, float]:
         for spend in spent:
             accountant.compose(_event(spend, 1), spend.count)
         return float(first), float(accountant.get_epsilon(delta))
+
+
+def _composed(spent: Sequence[Spend], interval: float, group: int) -> PrivacyAccountant:
+    from dp_accounting.pld import PLDAccountant
+
+    accountant = PLDAccountant(value_discretization_interval=interval)
+    for spend in spent:
+        accountant.compose(_event(spend, group), spend.count)
+    return accountant
 
 
 def _event(spend: Spend, group: int) -> DpEvent:

@@ -30,18 +30,19 @@ _CELLS = 2**14
 def revealed_epsilon(spent: Sequence[Spend], delta: float) -> float:
     """An upper bound on epsilon at delta, for adding or removing one unit.
 
-    Source: joint convexity of the hockey-stick divergence; Balle and Wang 2018 (arXiv 1805.06530, theorem 8) for each K.
-
     Args:
         spent: Mechanisms; without noise the result is infinite.
         delta: In (0, 1).
+
+    Source: joint convexity of the hockey-stick divergence, and Balle and Wang 2018 (arXiv 1805.06530, theorem 8) for
+    each K.
     """
     if any(spend.noise_multiplier == 0 for spend in spent):
         return inf
-    precision, chances = _precision(spent)
+    mu, chances = participation(spent)
 
     def excess(epsilon: float) -> float:
-        return float(chances @ _deltas(epsilon, np.sqrt(precision))) - delta
+        return float(chances @ _deltas(epsilon, mu)) - delta
 
     if excess(0.0) <= 0:
         return 0.0
@@ -58,8 +59,8 @@ def _deltas(epsilon: float, mu: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.where(mu > 0, np.exp(upper) * -np.expm1(np.minimum(lower - upper, 0.0)), 0.0)
 
 
-def _precision(spent: Sequence[Spend]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The values of sum K / sigma^2 and their chances."""
+def participation(spent: Sequence[Spend]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """How clearly a unit shows, by the steps that drew it: the values of sqrt(sum K / sigma^2), and their chances."""
     values, chances = np.zeros(1), np.ones(1)
     for spend in spent:
         times = np.arange(spend.count + 1)
@@ -68,7 +69,7 @@ def _precision(spent: Sequence[Spend]) -> tuple[NDArray[np.float64], NDArray[np.
         values = np.add.outer(values, times[kept] / spend.noise_multiplier**2).ravel()
         chances = np.multiply.outer(chances, own[kept]).ravel()
         values, chances = _rounded_up(values, chances)
-    return values, chances
+    return np.sqrt(values), chances
 
 
 def _rounded_up(
@@ -78,4 +79,6 @@ def _rounded_up(
         return values, chances
     width = float(values.max()) / _CELLS
     places = np.ceil(values / width).astype(int)
-    return np.arange(_CELLS + 1) * width, np.bincount(places, weights=chances, minlength=_CELLS + 1)
+    total = np.zeros(_CELLS + 1)
+    np.add.at(total, places, chances)
+    return np.arange(_CELLS + 1, dtype=np.float64) * width, total

@@ -193,7 +193,7 @@ def _observation(made: Plan, log: Log, cell: GridCell) -> Observation:
     """
     task = made.task(cell.task or {}, cell.seed)
     protocol = made.builder.make("protocol", cell.protocol or {})
-    defence = made.builder.chain(cell.defence)
+    defence = made.chain(cell.protocol or {}, cell.defence)
     start = state_before(made, log, cell, task)
     if start is None:
         msg = f"The training that cell {cell.id} attacks never came to round {cell.round}. Start a new run."

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from gradiograph.audit.catalogue import label, stack_label
+from gradiograph.audit.privacy import statements
 from gradiograph.audit.trainings import site_records
 from gradiograph.core import registry
 
@@ -71,6 +72,7 @@ def header(
             }
             for stack in spec.defences
         ],
+        "privacy": list(statements(plan)),
         "attacks": [_entry("attack", config) for config in _attacks(spec)],
         "metrics": [
             {"name": score.name, "unit": score.unit, "larger_leaks_more": score.larger_leaks_more} for score in scores

@@ -14,6 +14,7 @@ from gradiograph.attacks.eigen import require_disjoint
 from gradiograph.audit.catalogue import label, prepare, stack_label
 from gradiograph.audit.films import AuditFilms, open_films, planar_shape
 from gradiograph.audit.grid import GridCell, ceiling_cells, cells
+from gradiograph.audit.privacy import calibrated_chain
 from gradiograph.audit.trainings import PlannedTraining, federation, judged_records, planned_trainings
 from gradiograph.core import registry
 from gradiograph.core.defence import Chain
@@ -78,6 +79,10 @@ class Plan:
             alpha=partition.dirichlet,
             by_site=partition.by_site,
         )
+
+    def chain(self, protocol: Mapping[str, Any], stack: Sequence[Mapping[str, Any]]) -> Chain:
+        """A defence stack as one channel, with the noise that its budget asks for under this protocol."""
+        return calibrated_chain(self, protocol, stack)
 
     def task(self, config: Mapping[str, Any], seed: int) -> Task:
         """The task with the initial weights of this seed."""

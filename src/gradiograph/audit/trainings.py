@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from gradiograph.audit.catalogue import label, stack_label
+from gradiograph.audit.exposure import recorded
 from gradiograph.audit.scoring import pseudonym_key
 from gradiograph.core.errors import DataProblem, LogProblem, reason
 from gradiograph.core.predictions import Predictions
@@ -24,7 +25,9 @@ if TYPE_CHECKING:
     from gradiograph.audit.grid import GridCell
     from gradiograph.audit.plan import Plan
     from gradiograph.audit.spec import Spec
+    from gradiograph.core.privacy import PrivacyEvent
     from gradiograph.core.records import Dataset, Record
+    from gradiograph.core.rounds import RoundRecord
     from gradiograph.core.task import Task
     from gradiograph.core.tensors import Tensors
     from gradiograph.federation import Collect, Training
@@ -94,7 +97,7 @@ def federation(made: Plan, planned: PlannedTraining) -> Federation:
         task=made.task(planned.task, planned.seed),
         sites=tuple(_site(sites, records) for records in parts),
         protocol=made.builder.make("protocol", planned.protocol),
-        defence=made.builder.chain(planned.defence),
+        defence=made.chain(planned.protocol, planned.defence),
         server=made.builder.make("server", utility.server),
         rounds=Rounds(
             rounds=utility.rounds,
@@ -136,7 +139,9 @@ def run_training(
         raise
     except Exception as error:
         history = reached[0].history if reached else ()
-        log.trainings.write(ModelCell(id=planned.id, **planned.key, failed=reason(error), history=history), None)
+        spent = _spent(made, made_up, planned, history, failed=1)
+        cell = ModelCell(id=planned.id, **planned.key, failed=reason(error), history=history, events=spent)
+        log.trainings.write(cell, None)
         return
     records = judged_records(made)
     key = pseudonym_key(log.directory)
@@ -146,7 +151,8 @@ def run_training(
         patients=np.array([pseudonym(key, record.patient) for record in records]),
         sites=np.array([record.client for record in records], dtype=np.int64),
     )
-    log.trainings.write(ModelCell(id=planned.id, **planned.key, history=training.history), predictions)
+    spent = _spent(made, made_up, planned, training.history)
+    log.trainings.write(ModelCell(id=planned.id, **planned.key, history=training.history, events=spent), predictions)
 
 
 def judged_records(made: Plan) -> tuple[Record, ...]:
@@ -179,6 +185,15 @@ def state_before(made: Plan, log: Log, cell: GridCell, task: Task) -> Tensors | 
     planned = training_of(made, cell)
     stored = log.trainings.checkpoint(planned.id)
     return unpack(stored, federation(made, planned)).kept.get(cell.round) if stored else None
+
+
+def _spent(
+    made: Plan, trained: Federation, planned: PlannedTraining, history: Sequence[RoundRecord], failed: int = 0
+) -> tuple[PrivacyEvent, ...]:
+    """The privacy events of a federated training; the arms that it is compared with are not protected."""
+    if planned.arm != FEDERATED:
+        return ()
+    return recorded(trained.defence, site_records(made), trained.protocol, history, failed)
 
 
 def _attacked(made: Plan) -> set[str]:

@@ -18,6 +18,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from rich.table import Table
 
 from gradiograph import audit, report
+from gradiograph.cli.account import account
 from gradiograph.cli.data import data, end_where_refused
 from gradiograph.cli.deidentify import deidentify
 from gradiograph.cli.lint import lint, show_lint
@@ -41,6 +42,7 @@ app.command()(deidentify)
 app.command()(scan)
 app.command()(phi)
 app.command()(track)
+app.command()(account)
 console = Console(highlight=False)
 
 AuditFile = Annotated[Path, typer.Argument(metavar="FILE", help="The audit file (TOML).")]

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from gradiograph.core.example_gradients import ExampleGradients, Unit
+    from gradiograph.core.privacy import Exposure, PrivacyEvent
     from gradiograph.core.tensors import Belief, Tensors
 
 
@@ -81,6 +82,19 @@ class Defence:
             generator: The noise's; None gives the mean over the noise, differentiable in the gradients.
         """
         raise NotImplementedError
+
+    def privacy(self, exposure: Exposure) -> PrivacyEvent | None:
+        """What its use in this training costs; None where it has no formal guarantee."""
+        return None
+
+    @property
+    def budget(self) -> tuple[float, float] | None:
+        """The (epsilon, delta) that its noise is still to be found for; None where there is nothing to find."""
+        return None
+
+    def with_noise(self, noise_multiplier: float) -> Defence:
+        """The same defence with the noise that was found for its budget."""
+        return self
 
     def step_variance(self, expected: float) -> float:
         """The variance of the noise on each value of what `on_example_gradients` returns."""

@@ -1,4 +1,4 @@
-"""What was done that costs privacy: an event, recorded by who did it and accounted for elsewhere. Runs without torch."""
+"""What was done that costs privacy: recorded by who did it, accounted for elsewhere. Runs without torch."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated
 
 import torch
@@ -11,6 +11,7 @@ from pydantic import Field
 from gradiograph.core.defence import Defence, Encoding
 from gradiograph.core.errors import BadSetting
 from gradiograph.core.example_gradients import Unit
+from gradiograph.core.privacy import PrivacyEvent, default_delta
 from gradiograph.core.registry import register
 from gradiograph.defences.clipping import Clipping, clip_weights
 from gradiograph.defences.exact import log_exact, tolerances, variances
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from gradiograph.core.example_gradients import ExampleGradients
+    from gradiograph.core.privacy import Exposure
     from gradiograph.core.tensors import Belief, Tensors
 
 
@@ -90,6 +92,36 @@ class DPSGD(Defence):
             name: (tensor + std * torch.randn(tensor.shape, generator=generator).to(tensor)) / expected
             for name, tensor in total.items()
         }
+
+    def privacy(self, exposure: Exposure) -> PrivacyEvent | None:
+        """One Gaussian mechanism in each local step; see `Defence.privacy`."""
+        units = exposure.patients if self.unit == "patient" else exposure.images
+        if not self.noise_multiplier:
+            return None
+        return PrivacyEvent(
+            site=exposure.site,
+            unit="patient" if self.unit == "patient" else "image",
+            units=units,
+            sample_rate=exposure.sample_rate,
+            noise_multiplier=self.noise_multiplier,
+            clip_norm=self.clip_norm,
+            steps=exposure.steps,
+            rounds=exposure.rounds,
+            delta=default_delta(units) if self.delta is None else self.delta,
+            group=1 if self.unit == "patient" else exposure.most_images,
+            claimed=self.epsilon,
+        )
+
+    @property
+    def budget(self) -> tuple[float, float] | None:
+        """As set, where no noise is."""
+        if self.noise_multiplier is not None or self.epsilon is None or self.delta is None:
+            return None
+        return self.epsilon, self.delta
+
+    def with_noise(self, noise_multiplier: float) -> Defence:
+        """With this noise; what is claimed stays."""
+        return replace(self, noise_multiplier=noise_multiplier)
 
     def step_variance(self, expected: float) -> float:
         """(noise_multiplier x clip_norm / expected)^2."""

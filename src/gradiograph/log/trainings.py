@@ -11,6 +11,7 @@ import numpy as np
 
 from gradiograph.core.errors import LogProblem
 from gradiograph.core.predictions import Predictions
+from gradiograph.core.privacy import PrivacyEvent
 from gradiograph.core.rounds import RoundRecord
 from gradiograph.log.atomic import (
     is_temporary,
@@ -39,6 +40,7 @@ class ModelCell:
         seed: The seed of the run.
         failed: Why the training could not go on; empty where it did, and only then there are predictions.
         history: One record a round, as far as it came.
+        events: What it cost in privacy, by site, as far as it came; none without a formal guarantee.
     """
 
     id: str
@@ -49,6 +51,7 @@ class ModelCell:
     seed: int
     failed: str = ""
     history: tuple[RoundRecord, ...] = ()
+    events: tuple[PrivacyEvent, ...] = ()
 
     @property
     def place(self) -> tuple[str | int, ...]:
@@ -140,4 +143,6 @@ def _pack(predictions: Predictions) -> bytes:
 
 def _read(path: Path) -> ModelCell:
     entry = json.loads(path.read_text(encoding="utf-8"))
-    return ModelCell(**{**entry, "history": tuple(RoundRecord.read(record) for record in entry["history"])})
+    history = tuple(RoundRecord.read(record) for record in entry["history"])
+    events = tuple(PrivacyEvent(**event) for event in entry.get("events", ()))
+    return ModelCell(**{**entry, "history": history, "events": events})
