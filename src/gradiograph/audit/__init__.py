@@ -3,11 +3,8 @@
 from gradiograph.audit.captured import run_captured
 from gradiograph.audit.catalogue import load_components
 from gradiograph.audit.cost import Cost, estimate
-<<<<<<< HEAD
 from gradiograph.audit.films import open_data
-=======
 from gradiograph.audit.ledgers import ledgers
->>>>>>> 43ee423 (Accounting: two accountants, large budgets, groups, bounds; calibrated noise; gradiograph account)
 from gradiograph.audit.lint import lint_audit
 from gradiograph.audit.plan import Plan, plan
 from gradiograph.audit.prior import FEW_PATIENTS, PriorSummary, train_prior

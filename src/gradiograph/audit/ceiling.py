@@ -136,13 +136,9 @@ def sight(made: Plan, cell: GridCell) -> Callable[[Tensor], Belief]:
     protocol: Protocol = made.builder.make("protocol", cell.protocol or {})
     state = made.captured.state if made.captured else task.state()
     labels = torch.from_numpy(made.films.victims[cell.batch].labels)
-<<<<<<< HEAD
-    clients, chain = made.spec.threat.clients, made.builder.chain(cell.defence)
+    clients, chain = made.spec.threat.clients, made.chain(cell.protocol or {}, cell.defence)
     channel = channel_of_a_sum(chain, clients)
     return partial(_see, task, state, of_a_sum(protocol, clients), chain, channel, labels)
-=======
-    return partial(_see, task, state, protocol, made.chain(cell.protocol or {}, cell.defence), labels)
->>>>>>> 43ee423 (Accounting: two accountants, large budgets, groups, bounds; calibrated noise; gradiograph account)
 
 
 def _see(

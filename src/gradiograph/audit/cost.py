@@ -69,13 +69,8 @@ def _spectrum_seconds(plan: Plan, cell: GridCell) -> float:
 def _seconds(plan: Plan, cell: GridCell) -> float:
     task = plan.task(cell.task or {}, cell.seed)
     protocol = plan.builder.make("protocol", cell.protocol or {})
-<<<<<<< HEAD
-    defence = plan.builder.chain(cell.defence)
-    size = plan.spec.batch_films
-=======
     defence = plan.chain(cell.protocol or {}, cell.defence)
-    size = plan.spec.victims.size
->>>>>>> 43ee423 (Accounting: two accountants, large budgets, groups, bounds; calibrated noise; gradiograph account)
+    size = plan.spec.batch_films
     images = torch.rand(size, *task.image_shape, generator=stream(0, "cost"))
     batch = Batch(images, torch.arange(size) % task.num_classes)
     ((state, update),) = client_rounds(
