@@ -120,12 +120,12 @@ def write_series(
     return written
 
 
-def write_nifti(path: Path, values: np.ndarray, affine: np.ndarray | None = None, code: int = 1) -> Path:
+def write_nifti(path: Path, values: np.ndarray, affine: np.ndarray | None = None) -> Path:
     """Write a volume (X, Y, Z) or (X, Y, Z, C)."""
     path.parent.mkdir(parents=True, exist_ok=True)
     image = nib.Nifti1Image(values, np.eye(4) if affine is None else affine)
-    image.header.set_sform(image.affine, code)
-    image.header.set_qform(image.affine, code)
+    image.header.set_sform(image.affine, 1)
+    image.header.set_qform(image.affine, 1)
     nib.save(image, path)
     return path
 

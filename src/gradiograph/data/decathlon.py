@@ -75,6 +75,7 @@ def decathlon(
     cut = make_cut(unit, image_size=image_size, size=size, plane=plane, every=every, upsample=upsample, spacing=spacing)
     path = path.expanduser()
     content = read_json(path / "dataset.json")
+    structures = _structures(content)
     entries = list_items(content, path, ("training",), patient_key="patient", site_key="site", pattern=patient_pattern)
     cases, refused = open_cases(entries, None if window is None else level_and_width(window), other_grid=False)
     plan = VolumePlan(
@@ -82,7 +83,7 @@ def decathlon(
         cut=cut,
         unit=unit,
         channels=channels,
-        structures=_structures(content),
+        structures=structures,
         label=label,
         verify=verify,
         fractions=fractions,
