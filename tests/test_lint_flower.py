@@ -312,6 +312,28 @@ def test_flower_objects():
     assert lint_app(DifferentialPrivacyServerSideFixedClipping(FedMedian(), 1.0, 1.0, 4), weighting="equal").errors == 0
 
 
+def test_functions_of_flower_apps():
+    pytest.importorskip("flwr")
+    from flwr.clientapp import ClientApp
+    from flwr.clientapp.mod import LocalDpMod
+    from flwr.serverapp import ServerApp
+
+    client, server = ClientApp(mods=[private_mod]), ServerApp()
+
+    @client.train(mods=[LocalDpMod(1.0, 2.0, 1.0, 1e-5)])
+    def train(message, context):
+        PrivacyEngine().make_private(noise_multiplier=1.0, max_grad_norm=1.0, poisson_sampling=False)  # noqa: F821
+
+    @server.main()
+    def main(grid, context):
+        DifferentialPrivacyServerSideFixedClipping(FedAvg(), 1.0, 1.0, 4)  # noqa: F821
+
+    assert sorted(found(client)) == ["DP01", "DP01", "DP02", "DP06", "DP11"]
+    assert found(server) == ["DP03"]
+    old = ClientApp(client_fn=lambda context: None, mods=[private_mod])
+    assert found(old) == ["DP11"]
+
+
 def private_mod(message, context, call_next):
     reply = call_next(message, context)
     return reply.topk(3)

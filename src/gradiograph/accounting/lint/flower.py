@@ -26,8 +26,8 @@ def lint_app(target: object, **known: Any) -> Lint:  # noqa: ANN401 - facts
     """Judge a Flower app.
 
     Args:
-        target: The app's folder or one file of it (read, never run); an imported module; a strategy, a mod or a
-            `ClientApp`; or a list of these.
+        target: The app's folder or one file of it (read, never run); an imported module; a strategy, a mod, a
+            `ClientApp` or a `ServerApp`; or a list of these.
         known: Facts that no source tells, as keywords of `Setup`: `units`, `images_per_patient`, `rounds`, ...
 
     Returns:
@@ -61,11 +61,11 @@ def _setups(target: object) -> Iterator[Setup]:
 
 
 def _object(target: object) -> Iterator[Setup]:
-    """A strategy or a mod of Flower's by its settings, a `ClientApp` by its mods, all else by its source."""
+    """A strategy or a mod of Flower's by its settings, an app by its mods and functions, all else by its source."""
     name = type(target).__name__
-    if name == "ClientApp":
-        for mod in getattr(target, "_mods", ()):
-            yield from _object(mod)
+    if name in ("ClientApp", "ServerApp"):
+        for part in _parts(target):
+            yield from _object(part)
     elif name == "LocalDpMod":
         clip, sensitivity, epsilon, delta = (
             getattr(target, field) for field in ("clipping_norm", "sensitivity", "epsilon", "delta")
@@ -75,6 +75,21 @@ def _object(target: object) -> Iterator[Setup]:
         yield _strategy(target)
     elif not _is_flower(target):
         yield from mechanisms(_source(target if inspect.isroutine(target) or inspect.isclass(target) else type(target)))
+
+
+def _parts(app: object) -> list[object]:
+    """The mods and functions that an app was given: those it names, and those that Flower wrapped around each other."""
+    found: dict[int, object] = {}
+    left = [*getattr(app, "_mods", ()), *getattr(app, "_registered_funcs", {}).values()]
+    left += [getattr(app, name, None) for name in ("_call", "_main")]
+    while left:
+        part = left.pop(0)
+        inside = [cell.cell_contents for cell in getattr(part, "__closure__", None) or ()]
+        if inspect.isfunction(part) and _is_flower(part):
+            left += [value for held in inside for value in (held if isinstance(held, list) else [held])]
+        elif callable(part):
+            found[id(part)] = part
+    return list(found.values())
 
 
 def _strategy(target: Any) -> Setup:  # noqa: ANN401 - a strategy of Flower's
@@ -108,7 +123,12 @@ def _source(target: Any) -> Source:  # noqa: ANN401 - whatever `inspect` takes
     except (OSError, TypeError):
         msg = f"The source of {getattr(target, '__name__', type(target).__name__)!r} cannot be read. Give its file."
         raise BadSetting(msg) from None
-    return Source((Module(getattr(target, "__name__", "source"), ast.parse(text)),), {})
+    tree = ast.parse(text)
+    if inspect.isfunction(target):  # the mods in its decorators are read as the objects that they are
+        for call in (part for node in tree.body for part in getattr(node, "decorator_list", ())):
+            if isinstance(call, ast.Call):
+                call.args, call.keywords = [], []
+    return Source((Module(getattr(target, "__name__", "source"), tree),), {})
 
 
 def _app(path: Path) -> Source:
