@@ -2,7 +2,8 @@
 
 The same training both times: `small_cnn` on phantom films at three sites, FedAvg of one epoch. The simulation runs as
 `utility.engine = "flower"` does, one SuperNode a core. The second table calls a client's Flower app in this process,
-with and without a mod, on one message; all take turns. Run on an idle machine: `python benchmarks/flower_rounds.py`.
+with and without a mod, on one message, in seconds of a core; all take turns. Run on an idle machine:
+`python benchmarks/flower_rounds.py`.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import median
-from time import perf_counter
+from time import perf_counter, process_time
 
 import torch
 from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
@@ -50,7 +51,7 @@ def audit(size: int, patients: int, rounds: int, engine: str) -> dict[str, objec
         "purpose": "benchmark",
         "authorised_by": "benchmark",
         "data": {"use": "phantom", "image_size": size, "patients": patients},
-        "victims": {"batches": 2, "size": 1},
+        "victims": {"batches": 2, "size": 8},
         "task": {"use": "small_cnn"},
         "protocol": {"use": "fedavg", "local_epochs": 1, "batch_size": 8, "learning_rate": 0.03},
         "attacks": [{"use": "dlg", "steps": 1}],
@@ -105,7 +106,7 @@ def client(size: int, films: int, *mods: object) -> tuple[Callable[[], Message],
 
 
 def print_mods(size: int, films: int, repeats: int) -> None:
-    """The second table: the least seconds of a call, against those without a mod."""
+    """The second table: the median seconds of a call, against those without a mod."""
     with tempfile.TemporaryDirectory() as folder:
         mods: dict[str, tuple[object, ...]] = {"no mod": (), "capture": (capture(folder),)}
         for name, stack in DEFENCES.items():
@@ -116,9 +117,9 @@ def print_mods(size: int, films: int, repeats: int) -> None:
         sizes = {}
         for _ in range(repeats):
             for name, (call, _) in entered.items():
-                started = perf_counter()
+                started = process_time()
                 reply = call()
-                times[name].append(perf_counter() - started)
+                times[name].append(process_time() - started)
                 sizes[name] = sum(record.count_bytes() for record in reply.content.values())
     plain, values = median(times["no mod"]), entered["no mod"][1]
     print(f"\none client's call, small_cnn ({values / 4e6:.2f} M values), {films} films of {size} x {size}, one epoch")

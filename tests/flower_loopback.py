@@ -32,7 +32,8 @@ class LoopbackGrid(Grid):
         self._app, self._run_config = app, run_config
         self.nodes = [FIRST_NODE + node for node in range(nodes)]
         self.place_of = {FIRST_NODE + node: node for node in range(nodes)}
-        self.silent = set()
+        self.silent, self.node_config = set(), {}
+        LoopbackGrid.last = self
         self.replies, self.received, self.sizes = {}, [], []
 
     run = property(lambda self: None)
@@ -55,7 +56,9 @@ class LoopbackGrid(Grid):
             pushed.append(message.metadata.message_id)
             self.received.append(message)
             if node not in self.silent:
-                reply = self._app(message, context(self.place_of[node], node, **self._run_config))
+                where = context(self.place_of[node], node, **self._run_config)
+                where.node_config.update(self.node_config.get(node, {}))
+                reply = self._app(message, where)
                 self.sizes.append(sum(record.count_bytes() for record in reply.content.values()))
                 self.replies[message.metadata.message_id] = over_the_wire(reply)
         return pushed

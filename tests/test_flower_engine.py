@@ -8,8 +8,10 @@ from importlib import import_module
 import numpy as np
 import pytest
 
+from flower_loopback import LoopbackGrid, context
 from flower_network import CONNECTION, network, program
 from gradiograph.audit import load_spec, plan, run
+from gradiograph.audit.trainings import site_records
 from gradiograph.core.errors import BadSetting, TrainingFailed
 from gradiograph.log import Log
 
@@ -44,8 +46,12 @@ def file(tmp_path):
 
 def weights(log):
     (cell,) = log.trainings.cells()
-    with np.load(log.directory / "checkpoints" / f"{cell.id}.npz") as stored:
-        return cell, {name: stored[name] for name in stored.files if name.startswith("state/")}
+    return cell, state_of(log, cell.id)
+
+
+def state_of(log, training):
+    with np.load(log.directory / "checkpoints" / f"{training}.npz") as stored:
+        return {name: stored[name] for name in stored.files if name.startswith("state/")}
 
 
 def agree(found, expected):
@@ -65,6 +71,81 @@ def test_without_flower_the_plan_is_refused(file, monkeypatch):
     with pytest.raises(ModuleNotFoundError):
         plan(load_spec(file, ["utility.engine='flower'"]), file.parent)
     plan(load_spec(file), file.parent)
+
+
+def over_loopback(place_of=None):
+    """In place of Flower's processes: the same server and client apps, and messages within this one."""
+
+    def run_app(components, settings, *, nodes, superlink, log, waiting):
+        server, client = (import_module(components[key].partition(":")[0]) for key in ("serverapp", "clientapp"))
+        assert components == {"serverapp": f"{server.__name__}:server", "clientapp": f"{client.__name__}:client"}
+        grid = LoopbackGrid(client.client, nodes, **settings)
+        grid.node_config = place_of or {}
+        server.server(grid, context(None, 1, **settings))
+        waiting()
+
+    return run_app
+
+
+@pytest.fixture
+def loopback(monkeypatch):
+    app, launcher = (import_module(f"gradiograph.audit.flower_{name}") for name in ("app", "run"))
+    monkeypatch.setattr(launcher, "run_app", over_loopback())
+    yield launcher
+    app._opened.cache_clear()
+    app._federation.cache_clear()
+
+
+def test_an_audit_on_flower_is_that_in_process(file, tmp_path, loopback):
+    sets = ["defences=[[], [{ use = 'gaussian_noise', std = 1e18 }]]", "utility.rounds=2"]
+    here = run(load_spec(file, sets), tmp_path, tmp_path / "here")
+    there = run(load_spec(file, [*sets, "utility.engine='flower'"]), tmp_path, tmp_path / "there")
+    for one, other in zip(here.trainings.cells(), there.trainings.cells(), strict=True):
+        assert (one.id, one.arm, one.failed) == (other.id, other.arm, other.failed)
+        assert [record.scores for record in one.history] == [record.scores for record in other.history]
+        found, expected = (state_of(log, one.id) for log in (there, here))
+        assert all(np.array_equal(found[name], expected[name]) for name in expected)
+    assert "0 of 3 clients sent a usable update" in next(cell.failed for cell in there.trainings.cells() if cell.failed)
+
+
+def test_what_flower_leaves_undone_is_an_error_and_goes_on(file, tmp_path, loopback, monkeypatch):
+    spec = load_spec(file, ["utility.engine='flower'"])
+    monkeypatch.setattr(loopback, "run_app", lambda *args, **settings: None)
+    with pytest.raises(TrainingFailed, match=r"1 of 1 trainings not done; flower\.log"):
+        run(spec, tmp_path, tmp_path / "run")
+    monkeypatch.setattr(loopback, "run_app", over_loopback())
+    assert run(spec, tmp_path, tmp_path / "run", resume=True).header["status"] == "complete"
+    monkeypatch.setattr(loopback, "run_app", None)  # nothing is left to train
+    run(spec, tmp_path, tmp_path / "run", resume=True)
+
+
+def test_a_node_with_its_own_file_and_films(file, tmp_path, loopback, monkeypatch):
+    """Two sites train on what the first machine's file gives them, the third on all films of a file of its own."""
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    own = elsewhere / "audit.toml"
+    own.write_text(AUDIT.replace("patients = 120", "patients = 60"))
+    monkeypatch.setattr(loopback, "run_app", over_loopback({1002: {"audit": str(own), "own-films": True}}))
+    there = run(load_spec(file, ["utility.engine='flower'"]), tmp_path, tmp_path / "there")
+    here = run(load_spec(file), tmp_path, tmp_path / "here")
+    (cell, found), (_, expected) = weights(there), weights(here)
+    assert [bool(outcome.refused) for outcome in cell.history[0].outcomes] == [False, False, False]
+    assert not agree(found, expected)
+    asked = next(message for message in LoopbackGrid.last.received if message.metadata.message_type == "train")
+    films = {
+        node: client_of(asked, node, there, tmp_path, {} if node < 1002 else {"audit": str(own), "own-films": True})
+        for node in (1000, 1001, 1002)
+    }
+    made = plan(load_spec(own), elsewhere)
+    assert films[1002] == sum(map(len, site_records(made)))
+
+
+def client_of(asked, node, log, folder, config):
+    """How many films a node trains on, by its reply."""
+    app = import_module("gradiograph.audit.flower_app").client
+    where = context(node - 1000, run=str(log.directory), folder=str(folder))
+    where.node_config.update(config)
+    return app(asked, where).content["about"]["num-examples"]
 
 
 @pytest.mark.slow

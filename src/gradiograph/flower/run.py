@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -59,8 +60,14 @@ def run_app(
             if superlink is None:
                 environment["FLWR_HOME"] = str(Path(folder) / "home")
                 command += ["--federation-config", f"num-supernodes={nodes} client-resources-num-cpus=1"]
+            started = log.stat().st_size
             with nullcontext() if superlink else _simulating(environment, output.fileno()):
-                code = _wait(command, environment, output.fileno(), waiting)
+                try:
+                    code = _wait(command, environment, output.fileno(), waiting)
+                except BaseException:
+                    if superlink:  # the run would go on there without us
+                        _stop(superlink, log.read_bytes()[started:], environment, output.fileno())
+                    raise
     if code:
         msg = f"Flower did not start the run; what it says is in {log.name} in the run's folder. " + (
             f"Check the connection '{superlink}' in Flower's configuration." if superlink else ""
@@ -129,6 +136,14 @@ def _wait(command: list[str], environment: Mapping[str, str], output: int, waiti
     finally:
         _end(process)
     return process.returncode
+
+
+def _stop(superlink: str, told: bytes, environment: Mapping[str, str], output: int) -> None:
+    """Stop the run whose start Flower told of, if it did."""
+    run = re.search(rb"Successfully started run (\d+)", told)
+    if run is not None:
+        command = [_program("flwr"), "stop", run[1].decode(), superlink]
+        _wait(command, environment, output, lambda: None)
 
 
 def _start(command: list[str], environment: Mapping[str, str], output: int) -> subprocess.Popen[bytes]:
