@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 BURNED, MARKER, CLEAN, SPARED = "burned-in text: ", "marker of the side kept", "clean pixels", "clean images untouched"
 LEGIBLE = 0.1  # of the ink: about one letter of a planted value
 ALIKE = 0.6  # of a text that is read, to what was burned in
+FLAT = 2  # grey levels of 255
 TALL, STRONG = 12, 40
 
 
@@ -84,8 +85,9 @@ def _judge_text(
     if made.keep:
         tally.add(MARKER, right=left > 1 - LEGIBLE, file=file, place=made.text, note=f"{left:.0%} left")
         return
-    crop = after[frames[0]][_around(made)]
-    readable = left > LEGIBLE or ((left > 0 or float(crop.std()) > 0) and _is_read(crop, made, read))
+    inked = after[frames[0]][made.box][made.mask]
+    touched = left > 0 or float(inked.std()) > FLAT  # else it is all one colour, and nobody can read it
+    readable = left > LEGIBLE or (touched and _is_read(after[frames[0]][_around(made)], made, read))
     note = (
         f"{left:.0%} of the ink left; height {made.height}, contrast {made.contrast}, rotation {made.rotation}, "
         f"over {made.over}, at row {made.top}, column {made.left}"
