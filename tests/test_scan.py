@@ -31,7 +31,7 @@ def planted(tmp_path_factory):
 
 def test_every_planted_file_has_findings_of_nearly_every_letter(planted):
     folder, key = planted
-    found = scan(folder, pixels=False)
+    found = scan(folder, pixels=0)
     assert found.files == len(key.files)
     assert found.identified_files == found.files
     assert set(found.by_letter()) >= set("ABCDEFGHIJKMNOR")
@@ -43,7 +43,7 @@ def test_every_planted_file_has_findings_of_nearly_every_letter(planted):
 
 def test_no_value_is_in_what_the_scan_says(planted):
     folder, key = planted
-    told = repr(scan(folder, pixels=False)).casefold()
+    told = repr(scan(folder, pixels=0)).casefold()
     for patient in key.patients:
         assert not [value for value in patient.values.values() if value.casefold() in told]
 
@@ -135,7 +135,7 @@ def test_clean_files_have_no_findings(tmp_path):
     Image.fromarray(rng.integers(0, 255, (64, 64), np.uint8)).save(tmp_path / "image_1.png")
     (tmp_path / "image_1.json").write_text(json.dumps({"EchoTime": 0.03, "SeriesDescription": "T2 axial brain"}))
     (tmp_path / "index.csv").write_text("file,label,patient\nimage_1.png,normal,p1\n")
-    found = scan(tmp_path, pixels=False)
+    found = scan(tmp_path, pixels=0)
     assert not found.identified
     assert found.files == 3
 
@@ -145,7 +145,7 @@ def test_pictures_and_tables_are_looked_into(tmp_path):
     chunks.add_text("Comment", "for Quistorvald")
     Image.new("L", (32, 32)).save(tmp_path / "1.png", pnginfo=chunks)
     (tmp_path / "2.csv").write_text("file,birth_date,e-mail\n1.png,1950,x\n")
-    found = scan(tmp_path, pixels=False)
+    found = scan(tmp_path, pixels=0)
     assert {(f.file, f.letter) for f in found.findings} == {(1, "A"), (2, "C"), (2, "F")}
 
 
@@ -164,7 +164,7 @@ def test_damaged_files_are_told_and_do_not_stop_the_scan(tmp_path):
     (tmp_path / "3.json").write_text("{")
     (tmp_path / "4.png").write_bytes(b"\x89PNG nothing")
     (tmp_path / "5.dcm").write_bytes(b"\0" * 128 + b"DICM" + b"\xff" * 64)
-    found = scan(tmp_path, pixels=False)
+    found = scan(tmp_path, pixels=0)
     assert found.files == 5
     assert len(found.unchecked) >= 4
 
@@ -204,5 +204,5 @@ def test_a_preamble_and_a_declared_private_element_are_seen(tmp_path):
     dataset = pydicom.dcmread(pydicom.data.get_testdata_file("CT_small.dcm"))
     dataset.preamble = b"Quistorvald".ljust(128, b"\0")
     dataset.save_as(tmp_path / "1.dcm")
-    found = scan(tmp_path, pixels=False)
+    found = scan(tmp_path, pixels=0)
     assert {"bytes", "private element", "header"} <= {finding.where for finding in found.findings}

@@ -4,6 +4,7 @@ from gradiograph.audit.captured import run_captured
 from gradiograph.audit.catalogue import load_components
 from gradiograph.audit.cost import Cost, estimate
 from gradiograph.audit.films import open_data
+from gradiograph.audit.inputs import scan_inputs
 from gradiograph.audit.ledgers import ledgers
 from gradiograph.audit.lint import lint_audit
 from gradiograph.audit.plan import Plan, plan
@@ -31,5 +32,6 @@ __all__ = [
     "rescore",
     "run",
     "run_captured",
+    "scan_inputs",
     "train_prior",
 ]

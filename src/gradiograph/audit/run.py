@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from gradiograph.audit.cell import Judges, can_run, judges, run_cell, write_victims
 from gradiograph.audit.environment import header
 from gradiograph.audit.grid import MISMATCHED, GridCell
+from gradiograph.audit.inputs import scan_inputs
 from gradiograph.audit.on_ray import require_ray, spread_on_ray
 from gradiograph.audit.plan import Plan, plan
 from gradiograph.audit.trainings import run_training
@@ -108,7 +109,8 @@ def record(
         command: The command line.
     """
     judged = judges(made)
-    entry = header(made, spec, judged.check(made), judged.not_measured, command)
+    inputs = scan_inputs(made.spec)
+    entry = {**header(made, spec, judged.check(made), judged.not_measured, command), "inputs": inputs}
     log = _continue(out, entry) if resume else Log.create(out, entry)
     log.update(status="running", error=None)
     try:

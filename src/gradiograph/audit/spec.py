@@ -112,6 +112,7 @@ class Spec(_Strict):
     authorised_by: str = Field(min_length=1)
     seeds: list[int] = Field(default=[0], min_length=1)
     data: Config
+    allow_identified: bool = Field(default=False, description="go on where the scan finds identifiers in the data")
     victims: Victims = Victims()
     public: Films = Films(split="train")
     gallery: Films | None = None

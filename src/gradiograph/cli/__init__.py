@@ -89,6 +89,8 @@ def check(file: AuditFile, override: Overrides = None) -> None:
         grid.add_row(*map(escape, cells))
     console.print(grid)
     show_lint(audit.lint_audit(made))
+    for entry in audit.scan_inputs(made.spec):
+        console.print(f"Scan of {entry['role']}: identifiers in {entry['identified']} of {entry['files']} files.")
     total = sum(cost.cells * cost.seconds for cost in costs) / 3600
     if made.trainings:
         console.print(f"{len(made.trainings)} trainings of {made.utility.rounds} rounds, not in this estimate.")

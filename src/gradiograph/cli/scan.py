@@ -38,7 +38,7 @@ def scan(
         msg = "The file given as --out exists; name a new one."
         raise BadSetting(msg)
     with show_progress() as progress:
-        found = residue.scan(folder, pixels=pixels, workers=workers, progress=progress)
+        found = residue.scan(folder, pixels=None if pixels else 0, workers=workers, progress=progress)
     if out is not None:
         _write(out, folder, found)
     show_residue(found)

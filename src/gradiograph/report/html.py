@@ -16,6 +16,7 @@ from gradiograph.report.failures import not_measured
 from gradiograph.report.frontier import frontier
 from gradiograph.report.frontier_plot import frontier_chart
 from gradiograph.report.gallery import Gallery
+from gradiograph.report.inputs import inputs
 from gradiograph.report.plots import leakage, objectives
 from gradiograph.report.policy import policy_of, rule
 from gradiograph.report.results import UNDEFENDED, Results, Setting
@@ -73,6 +74,7 @@ def render(log: Log) -> str:
         main=main,
         rest=rest,
         sections=sections,
+        inputs=inputs(results.header),
         tasks=results.entries("tasks"),
         defences=results.entries("defences"),
         assumptions=assumptions(results.header["threat"]),

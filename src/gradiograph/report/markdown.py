@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from gradiograph.report.ceiling import CEILING_MEANING, CeilingBlock, ceilings
 from gradiograph.report.failures import not_measured
+from gradiograph.report.inputs import inputs
 from gradiograph.report.policy import policy_of, rule
 from gradiograph.report.results import UNDEFENDED, Results
 from gradiograph.report.tables import Entry, Line, blocks, columns, references
@@ -59,6 +60,7 @@ def render_markdown(log: Log) -> str:
     missing = not_measured(results)
     lines += ["", "## Not measured", ""] if missing else []
     lines += [f"- **{_plain(entry.what)}**: {_plain(entry.why)}" for entry in missing]
+    lines += _inputs(results)
     lines += ["", "Means with 95 % intervals; then the worst film, then the control (other patients' updates)."]
     return "\n".join(lines) + "\n"
 
@@ -83,6 +85,20 @@ def _utility(results: Results, found: Sequence[Model]) -> list[str]:
             name = " ".join(filter(None, (line.name, line.failed)))
             cells = [name, *line.values, line.loss, line.sites, line.sent, line.seconds]
             lines.append(f"| {' | '.join(map(_plain, cells))} |")
+    return lines
+
+
+def _inputs(results: Results) -> list[str]:
+    """What the scan of the inputs found; no lines where nothing was scanned."""
+    lines = []
+    for entry in inputs(results.header):
+        lines += ["", f"## {_plain(entry.title)}", "", f"**{_plain(entry.sentence)}**", ""]
+        if entry.findings:
+            lines += _head(["Letter", "What it stands for", "Found in", "Files"])
+            lines += [f"| {' | '.join(_plain(str(cell)) for cell in row)} |" for row in entry.findings] + [""]
+        lines += [f"- {_plain(line)}" for line in entry.evidence]
+        lines += [f"- Not checked: {_plain(line)}" for line in entry.not_checked]
+        lines += [f"- {_plain(line)}" for line in entry.notices]
     return lines
 
 

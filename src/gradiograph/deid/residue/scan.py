@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import lru_cache
 from multiprocessing import get_context
 from typing import TYPE_CHECKING
 
@@ -83,7 +83,7 @@ class Residue:
 def scan(
     folder: Path,
     *,
-    pixels: bool = True,
+    pixels: int | None = None,
     workers: int = 1,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Residue:
@@ -91,7 +91,7 @@ def scan(
 
     Args:
         folder: Or a file.
-        pixels: Whether to read the text in pixels; needs the extra `ocr`.
+        pixels: In how many files, evenly spaced, to read the text in pixels; None: in all. Needs the extra `ocr`.
         workers: Processes.
         progress: Called with the files done and all files.
 
@@ -102,18 +102,32 @@ def scan(
     if not files:
         msg = "There is no file to scan; give a folder of images, or one file."
         raise BadSetting(msg)
-    if pixels:
+    count = len(files) if pixels is None else min(pixels, len(files))
+    if count:
         _finder()
+    chosen = {place * len(files) // count for place in range(count)}
     root = folder if folder.is_dir() else folder.parent
-    jobs = [(number, path, path.relative_to(root).as_posix()) for number, path in enumerate(files, 1)]
-    return summarise(_scan_all(jobs, partial(scan_file, pixels=pixels), workers, progress))
+    jobs = [
+        Job(number + 1, path, path.relative_to(root).as_posix(), pixels=number in chosen)
+        for number, path in enumerate(files)
+    ]
+    return summarise(_scan_all(jobs, workers, progress))
 
 
-def scan_file(job: tuple[int, Path, str], *, pixels: bool) -> Sight:
-    """What is to be seen of one file: its position, its path, its name inside of the folder."""
-    number, path, name = job
-    sight = Sight(number)
-    scan_name(name, sight)
+@dataclass(frozen=True)
+class Job:
+    """A file to look at: its position, where it lies, its name inside of the folder, whether its pixels are read."""
+
+    number: int
+    path: Path
+    name: str
+    pixels: bool
+
+
+def scan_file(job: Job) -> Sight:
+    """What is to be seen of one file."""
+    path, pixels, sight = job.path, job.pixels, Sight(job.number)
+    scan_name(job.name, sight)
     lower = path.name.lower()
     if lower.endswith((".nii", ".nii.gz")):
         scan_volume(path, sight)
@@ -165,15 +179,14 @@ def _scan_dicom(path: Path, sight: Sight, *, pixels: bool) -> None:
 
 
 def _scan_all(
-    jobs: Sequence[tuple[int, Path, str]],
-    look: Callable[[tuple[int, Path, str]], Sight],
+    jobs: Sequence[Job],
     workers: int,
     progress: Callable[[int, int], None],
 ) -> list[Sight]:
     if workers == 1:
-        return _collect(map(look, jobs), len(jobs), progress)
+        return _collect(map(scan_file, jobs), len(jobs), progress)
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        return _collect(pool.map(look, jobs, chunksize=4), len(jobs), progress)
+        return _collect(pool.map(scan_file, jobs, chunksize=4), len(jobs), progress)
 
 
 def _collect(sights: Iterable[Sight], total: int, progress: Callable[[int, int], None]) -> list[Sight]:

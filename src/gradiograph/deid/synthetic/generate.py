@@ -55,6 +55,8 @@ SYNTAXES = {
 MEDIA_EVERY = 100
 """Every so many patients, one comes as an interchange medium, with a DICOMDIR."""
 
+_OTHER_KINDS = ("EncapsulatedDocument", "RTPlanLabel")  # with one of them, a directory takes an image for no image
+
 
 @dataclass
 class _Set:
@@ -175,6 +177,8 @@ def _write_medium(made: _Set, person: Person, until: int, rng: np.random.Generat
     for _ in range(until - len(made.files) - 1):
         visit = start_visit(person, "CR", rng)
         dataset, burns, spacing = _image(made, visit, 1, rng)
+        for keyword in _OTHER_KINDS:
+            dataset.pop(keyword, None)
         dataset.file_meta = FileMetaDataset()
         dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
         medium.add(dataset)
