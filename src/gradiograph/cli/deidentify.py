@@ -14,6 +14,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn, TimeRemainingColumn
 
 from gradiograph import deid
+from gradiograph.cli.scores import show_scores
 
 console = Console(highlight=False)
 _CODES = ", ".join(f"{option.name.lower().replace('_', '-')} ({option.code})" for option in deid.Option)
@@ -34,6 +35,9 @@ def deidentify(
         4, os.cpu_count() or 1
     ),
     resume: Annotated[bool, typer.Option("--resume", help="Continue a run that was interrupted.")] = False,
+    score: Annotated[
+        Path | None, typer.Option(metavar="KEY", help="Score OUT against the key.json of `gradiograph phi`.")
+    ] = None,
 ) -> None:
     """De-identify a folder after DICOM PS3.15 Annex E; the originals stay as they are."""
     chosen = {deid.option_of(name) for name in option or ()} | ({deid.Option.CLEAN_PIXELS} if clean_pixels else set())
@@ -43,7 +47,8 @@ def deidentify(
             source, out, profile, deid.read_key(key), workers=workers, resume=resume, progress=progress
         )
     _tell(found)
-    if found["refused"]:
+    holds = score is None or show_scores(out, score)
+    if found["refused"] or not holds:
         raise typer.Exit(1)
 
 

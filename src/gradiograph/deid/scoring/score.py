@@ -34,6 +34,9 @@ WRITTEN, VALUES, NAMES, DECLARED = (
 )
 
 
+LEAST = 0.9995
+
+
 @dataclass(frozen=True)
 class Scores:
     """The result.
@@ -55,6 +58,12 @@ class Scores:
     def perfect(self) -> bool:
         """Whether nothing failed."""
         return not self.tally.failures
+
+    @property
+    def holds(self) -> bool:
+        """At least 99.95 % of the header actions, and no planted value left in any file or name."""
+        values = self.tally.share(VALUES), self.tally.share(NAMES)
+        return (self.header_actions or 0) >= LEAST and values == (1, 1)
 
     def rows(self) -> Iterator[tuple[str, int, int, float]]:
         """Category, right, total, share; the header actions together first."""
