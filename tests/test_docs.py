@@ -75,7 +75,7 @@ def verbs_of(group):
 
 
 def test_readme_verbs_exist():
-    verbs = set(re.findall(r"^    gradiograph (\w+)", README, flags=re.MULTILINE)) | {"demo", "init", "show"}
+    verbs = set(re.findall(r"^    gradiograph ([\w-]+)", README, flags=re.MULTILINE)) | {"demo", "init", "show"}
     groups = {group.name: group.typer_instance for group in app.registered_groups}
     assert verbs <= verbs_of(app) | set(groups)
     for name, group in groups.items():

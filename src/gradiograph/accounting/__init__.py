@@ -2,6 +2,7 @@
 
 from gradiograph.accounting.account import Account, account
 from gradiograph.accounting.calibrate import calibrated_noise
+from gradiograph.accounting.canaries import FEWEST as FEWEST_CANARIES
 from gradiograph.accounting.canaries import CanaryRun, train_with_canaries
 from gradiograph.accounting.exact_gaussian import gaussian_delta, gaussian_epsilon, gaussian_noise_multiplier
 from gradiograph.accounting.ledger import is_ledger, read_ledger, write_ledger
@@ -20,6 +21,7 @@ from gradiograph.accounting.revealed import revealed_epsilon
 from gradiograph.accounting.spend import Spend, spends
 
 __all__ = [
+    "FEWEST_CANARIES",
     "Account",
     "CanaryRun",
     "Finding",

@@ -3,6 +3,7 @@
 from gradiograph.audit.captured import run_captured
 from gradiograph.audit.catalogue import load_components
 from gradiograph.audit.cost import Cost, estimate
+from gradiograph.audit.epsilon import EpsilonAudit, audit_epsilon
 from gradiograph.audit.films import open_data
 from gradiograph.audit.inputs import scan_inputs
 from gradiograph.audit.ledgers import ledgers
@@ -16,10 +17,12 @@ from gradiograph.audit.spec import Spec, builtin, load_spec, parse_spec
 __all__ = [
     "FEW_PATIENTS",
     "Cost",
+    "EpsilonAudit",
     "Plan",
     "PriorSummary",
     "Progress",
     "Spec",
+    "audit_epsilon",
     "builtin",
     "estimate",
     "ledgers",

@@ -19,8 +19,10 @@ from rich.table import Table
 
 from gradiograph import audit, report
 from gradiograph.cli.account import account
+from gradiograph.cli.arguments import AuditFile, Overrides
 from gradiograph.cli.data import data, end_where_refused
 from gradiograph.cli.deidentify import deidentify
+from gradiograph.cli.epsilon import audit_epsilon
 from gradiograph.cli.lint import lint, show_lint
 from gradiograph.cli.scan import phi, scan
 from gradiograph.cli.track import track
@@ -43,11 +45,10 @@ app.command()(scan)
 app.command()(phi)
 app.command()(track)
 app.command()(account)
+app.command("audit-epsilon")(audit_epsilon)
 console = Console(highlight=False)
 
-AuditFile = Annotated[Path, typer.Argument(metavar="FILE", help="The audit file (TOML).")]
 RunFolder = Annotated[Path, typer.Argument(metavar="DIR", help="The folder of a run.")]
-Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a setting.")]
 
 
 @app.command()
