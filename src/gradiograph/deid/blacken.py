@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, cast
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 
 import numpy as np
 from pydicom.pixels.processing import apply_color_lut
@@ -25,9 +25,10 @@ if TYPE_CHECKING:
 LARGEST: Final = 1 << 31
 """Bytes of decoded pixels above which a file is refused."""
 
+_OFFSETS = (0x7FE00001, 0x7FE00002)  # of compressed frames
 _FRAMES = 8  # of a longer loop these are read, evenly spread, and its brightest and darkest projection
 _ROUNDS = 4
-_GROW = 0.25  # of a line's height, at each side: what the reading needs least is the rim of the letters
+_ALONG, _ACROSS = 0.5, 0.15  # of a line's height: how far it is grown; a line's first or last letter may be missed
 _MARKERS = re.compile(
     r"[RL]|RT|LT|LEFT|RIGHT|[RL]\s?(?:MLO|CC|XCCL|ML|LM)|PA|AP|LAT|LATERAL|ERECT|SUPINE|PRONE|DECUB(?:ITUS)?"
 )
@@ -87,7 +88,7 @@ def blacken_text(image: Dataset, finder: Finder) -> Blackened:
         markers = max(markers, len(found) - len(text))
         if not text:
             break
-        regions += len(text)
+        regions += sum(not _is_within(region, mask) for region in text)
         mask |= cover(text, (height, width))
         frames = np.where(mask[None, ..., None] if frames.ndim == 4 else mask[None], dark, frames)
     else:
@@ -150,16 +151,20 @@ def cover(regions: Iterable[TextRegion], shape: tuple[int, int]) -> NDArray[np.b
 
 
 def _grown(corners: NDArray[np.float64]) -> list[tuple[float, float]]:
-    """Every corner, moved outwards along both sides that meet in it."""
-    before, after = np.roll(corners, 1, axis=0), np.roll(corners, -1, axis=0)
-    height = min(np.linalg.norm(corners[0] - corners[1]), np.linalg.norm(corners[1] - corners[2]))
-    step = _unit(corners - before) + _unit(corners - after)
-    return [(float(x), float(y)) for x, y in corners + _GROW * height * step]
+    """Every corner, moved outwards: further along the line than across it."""
+    sides = np.roll(corners, -1, axis=0) - corners
+    lengths = np.maximum(np.linalg.norm(sides, axis=1), 1e-6)
+    height = min(lengths[0], lengths[1])
+    reach = height * np.where(lengths > height, _ALONG, _ACROSS)
+    steps = sides / lengths[:, None] * reach[:, None]
+    # A corner ends one side and begins the next.
+    return [(float(x), float(y)) for x, y in corners + np.roll(steps, 1, axis=0) - steps]
 
 
-def _unit(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
-    length = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return cast("NDArray[np.float64]", vectors / np.maximum(length, 1e-6))
+def _is_within(region: TextRegion, mask: NDArray[np.bool_]) -> bool:
+    """Whether the middle of a line is black already: a rest of a line is no line of its own."""
+    x, y = np.mean(region.corners, axis=0)
+    return bool(mask[min(max(int(y), 0), mask.shape[0] - 1), min(max(int(x), 0), mask.shape[1] - 1)])
 
 
 def _is_single(image: Dataset) -> bool:
@@ -192,14 +197,15 @@ def _darkest(image: Dataset, frames: NDArray[Any]) -> Any:  # noqa: ANN401
 
 
 def _write(image: Dataset, values: NDArray[Any]) -> None:
-    meta = image.file_meta
-    if image.get("SamplesPerPixel", 1) == 1 and not meta.TransferSyntaxUID.is_encapsulated:
-        order: Literal["<", ">"] = "<" if meta.TransferSyntaxUID.is_little_endian else ">"
-        data = values.astype(values.dtype.newbyteorder(order)).tobytes()
-        image.PixelData = data + b"\0" * (len(data) % 2)
-        return
-    interpretation = image.PhotometricInterpretation if image.get("SamplesPerPixel", 1) == 1 else "RGB"
-    stored = image.BitsStored
-    if meta.TransferSyntaxUID.is_encapsulated:
-        meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    image.set_pixel_data(values, interpretation, stored, generate_instance_uid=False)
+    """Put pixels back, uncompressed; colour as RGB, pixel by pixel."""
+    syntax = image.file_meta.TransferSyntaxUID
+    if syntax.is_encapsulated:
+        syntax = image.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    order: Literal["<", ">"] = "<" if syntax.is_little_endian else ">"
+    data = values.astype(values.dtype.newbyteorder(order)).tobytes()
+    if image.get("SamplesPerPixel", 1) == 3:
+        image.PhotometricInterpretation, image.PlanarConfiguration = "RGB", 0
+    image.BitsAllocated = values.dtype.itemsize * 8
+    image.add_new(0x7FE00010, "OB" if values.dtype.itemsize == 1 else "OW", data + b"\0" * (len(data) % 2))
+    for tag in _OFFSETS:
+        image.pop(tag, None)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from gradiograph.deid.pseudonyms import Pseudonyms
 
 _DEEPEST = 40  # sequences in sequences; real ones reach ten
-_PIXELS = frozenset({0x7FE00008, 0x7FE00009, 0x7FE00010})
+_PIXELS = frozenset({0x7FE00001, 0x7FE00002, 0x7FE00008, 0x7FE00009, 0x7FE00010})
 _PATIENT_ID, _PATIENT_NAME, _PATIENT_AGE = 0x00100020, 0x00100010, 0x00101010
 _OLDEST = 89  # years; Safe Harbor, letter C: all ages above are one
 _WELL_KNOWN = "1.2.840.10008."

@@ -21,7 +21,7 @@ _GAIN = 2.5
 _BOX_THRESHOLD = 0.3  # of the detector's mean score in a box; its own 0.5 loses faint lines
 _LEAST = 3.0  # pixels
 _LETTERS = 2  # one alone is a mark of the side, or the shape of a rib
-_SURE = 0.5  # on films without text readings stay below it, or are one letter; burned-in text is read with 0.8 and more
+_SURE = 0.75  # bones that look like two or three letters are read with up to 0.66, burned-in text with 0.84 and more
 _LONG = 4  # letters: this many are text however badly they are read
 _UNCLIP = 2.2  # how far a box is grown; its own 1.6 cuts the ends of lines off
 
