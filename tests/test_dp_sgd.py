@@ -1,5 +1,7 @@
 """DP-SGD in the client step: against one example at a time, against Opacus, against draws, in training and attack."""
 
+from itertools import combinations
+
 import pytest
 import torch
 from opacus.grad_sample import GradSampleModule
@@ -10,6 +12,7 @@ from gradiograph.core.client import client_update
 from gradiograph.core.defence import Chain
 from gradiograph.core.errors import BadSetting
 from gradiograph.core.example_gradients import example_gradients, merged, units
+from gradiograph.core.local_steps import blocks
 from gradiograph.core.random import global_stream, stream
 from gradiograph.core.registry import build
 from gradiograph.core.replay import replay
@@ -110,6 +113,15 @@ def test_patients_that_are_not_known_are_asked_for():
         update(FedSGD(), DPSGD(clip_norm=1.0, noise_multiplier=1.0, unit="patient"))
 
 
+def test_blocks_hold_all_images_once_and_no_unit_is_in_two():
+    unit_of = torch.randint(0, 30, (100,), generator=stream(0, "units"))
+    found = [places.tolist() for places in blocks(unit_of)]
+    assert sorted(place for places in found for place in places) == list(range(100))
+    units_of_blocks = [set(unit_of[places].tolist()) for places in found]
+    assert len(found) > 3
+    assert all(not first & second for first, second in combinations(units_of_blocks, 2))
+
+
 # The step
 
 
@@ -133,7 +145,7 @@ def test_no_example_and_no_patient_moves_the_step_by_more_than_the_bound(clippin
                 example_gradients(task, state, Batch(batch.images[indices], batch.targets[indices])),
                 units(batch, unit)[indices],
             )
-            return defence.on_example_gradients(found, 1.0, None)
+            return defence.on_example_sum(defence.on_example_gradients(found), 1.0, None)
 
         whole, without = step(torch.arange(6)), step(kept)
         moved = float(global_norm({name: whole[name] - without[name] for name in whole}))
@@ -170,8 +182,9 @@ def _same(count):
 
 def test_an_empty_step_is_noise_alone():
     found = example_gradients(tiny(), tiny().state(), Batch(torch.zeros(0, 1, 8, 8), torch.zeros(0, dtype=torch.int64)))
-    assert all(not tensor.any() for tensor in STILL.on_example_gradients(found, 2.0, None).values())
-    assert all(tensor.any() for tensor in NOISY.on_example_gradients(found, 2.0, stream(0, "noise")).values())
+    total = STILL.on_example_gradients(found)
+    assert all(not tensor.any() for tensor in STILL.on_example_sum(total, 2.0, None).values())
+    assert all(tensor.any() for tensor in NOISY.on_example_sum(total, 2.0, stream(0, "noise")).values())
 
 
 def test_strength_is_stated_and_two_do_not_stack():

@@ -104,27 +104,29 @@ def films(count=40):
 
 @dataclass(frozen=True, kw_only=True)
 class NoiseForgotten(DPSGD):
-    def on_example_gradients(self, gradients, expected, generator):
-        return super().on_example_gradients(gradients, expected, None)
+    def on_example_sum(self, total, expected, generator):
+        return super().on_example_sum(total, expected, None)
 
 
 @dataclass(frozen=True, kw_only=True)
 class NoiseOnWeightsOnly(DPSGD):
     """Leaves the biases of the hidden layers without noise."""
 
-    def on_example_gradients(self, gradients, expected, generator):
-        noisy = super().on_example_gradients(gradients, expected, generator)
-        return {**noisy, "inner.3.bias": super().on_example_gradients(gradients, expected, None)["inner.3.bias"]}
+    def on_example_sum(self, total, expected, generator):
+        noisy = super().on_example_sum(total, expected, generator)
+        return {**noisy, "inner.3.bias": super().on_example_sum(total, expected, None)["inner.3.bias"]}
 
 
 @dataclass(frozen=True, kw_only=True)
 class MeanClipped(DPSGD):
     """Clips the mean of the batch in place of each example: the sensitivity stays that of an unclipped example."""
 
-    def on_example_gradients(self, gradients, expected, generator):
+    def on_example_gradients(self, gradients):
         units = len(next(iter(gradients.tensors.values())))
-        ones = {name: torch.ones(units) for name in gradients.tensors}
-        mean = {name: tensor / expected for name, tensor in gradients.weighted_sum(ones).items()}
+        return gradients.weighted_sum({name: torch.ones(units) for name in gradients.tensors})
+
+    def on_example_sum(self, total, expected, generator):
+        mean = {name: tensor / expected for name, tensor in total.items()}
         factor = (self.clip_norm / global_norm(mean)).clamp_max(1.0)
         std = self.noise_multiplier * self.clip_norm / expected
         return {name: t * factor + std * torch.randn(t.shape, generator=generator) for name, t in mean.items()}

@@ -61,10 +61,7 @@ def client_rounds(
     """
     seen: list[Round] = []
     size = len(batch) // clients
-    parts = [
-        Batch(*(part[start : start + size] for part in (batch.images, batch.targets)))
-        for start in range(0, size * clients, size)
-    ]
+    parts = [batch.part(slice(start, start + size)) for start in range(0, size * clients, size)]
     for count in range(rounds):
         own = (*names, "round", count) if count else names
         sent = [

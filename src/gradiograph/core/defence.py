@@ -50,7 +50,8 @@ class Defence:
     A subclass is a frozen dataclass with keyword-only settings. It says how the channel acts (`on_update`), what it
     does to a belief about the update (`expect`, for a channel that others follow), how likely a seen update is
     (`log_likelihood`, for the channel that acts last), and what it puts on the wire (`encode`). One that acts on each
-    example within local training has a `unit` and says what it makes of their gradients (`on_example_gradients`).
+    example within local training has a `unit`, and says what it makes of their gradients (`on_example_gradients`) and
+    of the sum of these (`on_example_sum`).
     """
 
     placed: ClassVar[Literal["client", "aggregator"]] = "client"
@@ -71,15 +72,17 @@ class Defence:
         """The channel that acts on examples: itself, one of its stages, or none."""
         return self if self.unit else None
 
-    def on_example_gradients(
-        self, gradients: ExampleGradients, expected: float, generator: torch.Generator | None
-    ) -> Tensors:
-        """The gradient of a local step, made of the gradients of its units.
+    def on_example_gradients(self, gradients: ExampleGradients) -> Tensors:
+        """The sum over units of what each may contribute to a local step; differentiable in the gradients."""
+        raise NotImplementedError
+
+    def on_example_sum(self, total: Tensors, expected: float, generator: torch.Generator | None) -> Tensors:
+        """The gradient of a local step.
 
         Args:
-            gradients: Of the units that were drawn; none may have been.
+            total: The sum over the units that were drawn, of `on_example_gradients`; zero where none was.
             expected: How many units a step has on average: the fixed denominator of the mean.
-            generator: The noise's; None gives the mean over the noise, differentiable in the gradients.
+            generator: The noise's; None gives the mean over the noise, differentiable in the sum.
         """
         raise NotImplementedError
 
@@ -97,7 +100,7 @@ class Defence:
         return self
 
     def step_variance(self, expected: float) -> float:
-        """The variance of the noise on each value of what `on_example_gradients` returns."""
+        """The variance of the noise on each value of what `on_example_sum` returns."""
         return 0.0
 
     def on_update(self, tensors: Tensors, generator: torch.Generator) -> Tensors:

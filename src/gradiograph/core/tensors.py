@@ -29,6 +29,11 @@ class Batch:
     def __len__(self) -> int:
         return len(self.images)
 
+    def part(self, places: slice | Tensor) -> Batch:
+        """These images alone, with what belongs to them."""
+        patients = None if self.patients is None else self.patients[places]
+        return Batch(self.images[places], self.targets[places], patients)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Update:

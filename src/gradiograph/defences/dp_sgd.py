@@ -80,11 +80,12 @@ class DPSGD(Defence):
             return f"({self.epsilon:g}, {self.delta:g})-differential privacy of each {whose} over the whole training."
         return f"Differential privacy of each {whose}; epsilon follows from the noise, the sampling and the steps."
 
-    def on_example_gradients(
-        self, gradients: ExampleGradients, expected: float, generator: torch.Generator | None
-    ) -> Tensors:
-        """(Sum of the clipped gradients + noise) / expected; see `Defence.on_example_gradients`."""
-        total = gradients.weighted_sum(clip_weights(self.clipping, gradients.squared_norms(), self.clip_norm))
+    def on_example_gradients(self, gradients: ExampleGradients) -> Tensors:
+        """The sum of the clipped gradients."""
+        return gradients.weighted_sum(clip_weights(self.clipping, gradients.squared_norms(), self.clip_norm))
+
+    def on_example_sum(self, total: Tensors, expected: float, generator: torch.Generator | None) -> Tensors:
+        """(Sum + noise) / expected; see `Defence.on_example_sum`."""
         std = self._noise_multiplier * self.clip_norm
         if generator is None or not std:
             return {name: tensor / expected for name, tensor in total.items()}
