@@ -52,7 +52,8 @@ SLOW = {("task", "densenet121")}
 ON_LENET = {"mask_differencing", "spear", "unmixing"}
 OF_ONE_FILM = {"r_gap"}
 # These read files, and have tests of their own below.
-ON_DISK = {("data", name) for name in ("folder", "dicom", "nifti", "decathlon")} | {("task", "custom")}
+FILES = ("folder", "dicom", "nifti", "decathlon", "medmnist", "monai")
+ON_DISK = {("data", name) for name in FILES} | {("task", "custom")}
 
 
 def settings_of(component):
@@ -154,7 +155,7 @@ def test_folder(tmp_path):
 )
 def test_medical_data(tmp_path, name, make, settings):
     component = registry.component("data", name)
-    own = {"patient_pattern": "(.*)"} if name == "nifti" else {}
+    own = {"patient_pattern": "(.*)"} if name in ("nifti", "monai") else {}
     path = make(tmp_path)
     testing.check_data(lambda: component.build(**component.check({"path": path, **own, **settings})))
 

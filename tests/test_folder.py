@@ -563,3 +563,14 @@ def test_second_site_by_the_split_of_its_index():
     assert Counter(record.split for record in data.records) == {"train": 711, "val": 76, "test": 213}
     # The other split of that index has patients in two splits.
     refusal(path, DataProblem, "in more than one split of column 'repo_split'", split_column="repo_split", **settings)
+
+
+def test_a_folder_of_torchvision_is_read_as_torchvision_reads_it(tmp_path):
+    from torchvision.datasets import ImageFolder
+
+    class_folders(tmp_path)
+    theirs, ours = ImageFolder(tmp_path), load(tmp_path, patient_pattern=PATTERN)
+    assert tuple(theirs.classes) == ours.classes
+    assert [label for _, label in theirs.samples] == [record.label for record in ours.records]
+    for number, (picture, _) in enumerate(theirs):
+        assert np.array_equal(np.asarray(picture)[..., 0] / np.float32(255), ours.read([number])[0, 0])

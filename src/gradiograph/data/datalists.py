@@ -83,7 +83,7 @@ def list_items(
     if named and len(named) < len(items):
         msg = f"{len(items) - len(named)} of {len(items)} items of the data list have no '{patient_key}'. Add it."
         raise DataProblem(msg)
-    names = [stem(Path(item.place).name) for item in items]
+    names = [_bare(Path(item.place).name) for item in items]
     patients = [item.patient or "" for item in items] if named else patients_from_names(names, pattern)
     several = len({item.split for item in items}) > 1
     _require_files(items, base)
@@ -99,6 +99,10 @@ def list_items(
         )
         for item, patient in zip(items, patients, strict=True)
     )
+
+
+def _bare(name: str) -> str:
+    return stem(name) if name.endswith(SUFFIXES) else name.rpartition(".")[0]
 
 
 def _list(content: Mapping[str, Any], key: str) -> list[Any]:

@@ -75,8 +75,8 @@ def decathlon(
     cut = make_cut(unit, image_size=image_size, size=size, plane=plane, every=every, upsample=upsample, spacing=spacing)
     path = path.expanduser()
     content = read_json(path / "dataset.json")
-    structures = _structures(content)
     entries = list_items(content, path, ("training",), patient_key="patient", site_key="site", pattern=patient_pattern)
+    structures = _structures(content)
     cases, refused = open_cases(entries, None if window is None else level_and_width(window), other_grid=False)
     plan = VolumePlan(
         preparation=Preparation(spacing),

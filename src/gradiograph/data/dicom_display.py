@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from gradiograph.data.dicom_header import DicomImage, read_numbers
+from gradiograph.data.dicom_elements import read_numbers
+from gradiograph.data.dicom_header import DicomImage
 from gradiograph.data.dicom_pixels import frame_numbers, read_values, rescaled, through_table
 from gradiograph.data.refusals import Refused
 from gradiograph.data.windows import LevelAndWidth, Preset, apply_window, level_and_width

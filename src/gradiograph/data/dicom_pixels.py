@@ -13,7 +13,8 @@ from pydicom.pixels.utils import pixel_array
 from pydicom.uid import UID, RLELossless
 
 from gradiograph.data.codestreams import claimed_size
-from gradiograph.data.dicom_header import DicomImage, opened, quiet, read_numbers
+from gradiograph.data.dicom_elements import quiet, read_numbers
+from gradiograph.data.dicom_header import DicomImage, opened
 from gradiograph.data.refusals import Refused
 
 if TYPE_CHECKING:

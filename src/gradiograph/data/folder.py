@@ -2,30 +2,17 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
-import numpy as np
 from pydantic import Field
 
 from gradiograph.core.errors import BadSetting, DataProblem
-from gradiograph.core.records import Dataset, Record
+from gradiograph.core.records import Dataset
 from gradiograph.core.registry import register
 from gradiograph.data.class_folders import list_class_folders
-from gradiograph.data.images import check_images, read_image
 from gradiograph.data.index import Columns, list_index
-from gradiograph.data.listing import class_names
-from gradiograph.data.splits import splits_of
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from numpy.typing import NDArray
-
-    from gradiograph.data.listing import Entry
-
-CACHE_BYTES = 512 * 2**20
+from gradiograph.data.pictures import Pictures, picture_dataset
 
 
 @register("data", "folder")
@@ -89,24 +76,15 @@ def folder(
         listing = list_class_folders(path, patient_pattern)
     else:
         listing = list_index(path, index.expanduser(), columns)
-    classes = _classes(listing.entries)
-    files = [entry.file for entry in listing.entries]
-    check_images(files, image_size, bits=bits, upsample=upsample)
-    records = _records(listing.entries, classes, fractions, split_seed)
-    source = "class folders" if index is None else "a CSV index"
-    given = "given by the source" if listing.entries[0].split else f"by patient, fractions {list(fractions)}"
-    card = (
-        f"{len(records)} images of {len({record.patient for record in records})} patients from {source}, "
-        f"{len(classes)} classes; split {given}; cropped at the centre, resized to {image_size} x {image_size}."
+    pictures = Pictures(
+        image_size=image_size,
+        channels=channels,
+        bits=bits,
+        upsample=upsample,
+        fractions=fractions,
+        split_seed=split_seed,
     )
-    return Dataset(
-        name="folder",
-        classes=classes,
-        records=records,
-        image_shape=(channels, image_size, image_size),
-        read=_reader(files, image_size, channels, bits),
-        card=" ".join((card, *listing.remarks)),
-    )
+    return picture_dataset("folder", listing, pictures, "class folders" if index is None else "a CSV index")
 
 
 def _check_settings(index: Path | None, columns: Columns, patient_pattern: str | None) -> None:
@@ -116,42 +94,3 @@ def _check_settings(index: Path | None, columns: Columns, patient_pattern: str |
     if index is None and columns != Columns(mask=None):
         msg = "The settings ..._column are of an index, but `index` is not set. Set it."
         raise BadSetting(msg)
-
-
-def _classes(entries: Sequence[Entry]) -> tuple[str, ...]:
-    names = {entry.label for entry in entries}
-    if len(names) < 2:
-        msg = (
-            f"The images are of {len(names)} class; at least 2 are needed. "
-            "Have a folder for each class (PATH/CLASS/image.png), or a label for each row of the `index`."
-        )
-        raise DataProblem(msg)
-    return class_names(names)
-
-
-def _records(
-    entries: Sequence[Entry], classes: tuple[str, ...], fractions: tuple[float, float, float], seed: int
-) -> tuple[Record, ...]:
-    labels = [classes.index(entry.label) for entry in entries]
-    splits = splits_of(entries, labels, fractions, seed)
-    return tuple(
-        Record(index=number, label=label, patient=entry.patient, split=split, site=entry.site)
-        for number, (entry, label, split) in enumerate(zip(entries, labels, splits, strict=True))
-    )
-
-
-def _reader(
-    files: Sequence[Path], size: int, channels: int, bits: int | None
-) -> Callable[[Sequence[int]], NDArray[np.float32]]:
-    @lru_cache(maxsize=max(1, CACHE_BYTES // (4 * channels * size * size)))
-    def one(number: int) -> NDArray[np.float32]:
-        position = f"Image {number + 1} of {len(files)} (in sorted order)"
-        return read_image(files[number], size, channels, bits=bits, position=position)
-
-    def read(indices: Sequence[int]) -> NDArray[np.float32]:
-        images = np.empty((len(indices), channels, size, size), np.float32)
-        for row, number in enumerate(indices):
-            images[row] = one(range(len(files))[number])
-        return images
-
-    return read
