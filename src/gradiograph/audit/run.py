@@ -66,9 +66,8 @@ def run(
 
     def run_cells(log: Log, judged: Judges) -> None:
         if made.trainings and made.utility.engine.use == "flower":
-            from gradiograph.audit.flower_run import (
-                train_on_flower,  # the extra may be missing where nobody asks for it
-            )
+            # Here, for the extra may be missing where nobody asks for it.
+            from gradiograph.audit.flower_run import train_on_flower
 
             train_on_flower(made, folder, log, progress)
         if engine == "ray":

@@ -8,7 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import monotonic, sleep
@@ -85,10 +85,13 @@ def _write_app(folder: Path, components: Mapping[str, str], settings: Mapping[st
 
 
 def _environment() -> dict[str, str]:
-    """This process's environment; nothing is told to the makers of Flower and Ray, and nobody asked for updates."""
+    """This process's environment; nothing is told to the makers of Flower and Ray, and nobody asked for updates.
+
+    A simulation gets a Ray of its own: left alone, it would join any that runs on this machine.
+    """
     own = str(Path(sys.executable).parent)
     quiet = {"FLWR_TELEMETRY_ENABLED": "0", "FLWR_DISABLE_UPDATE_CHECK": "1", "RAY_USAGE_STATS_ENABLED": "0"}
-    return {**os.environ, "PATH": f"{own}{os.pathsep}{os.environ.get('PATH', '')}", **quiet}
+    return {"RAY_ADDRESS": "local", **os.environ, "PATH": f"{own}{os.pathsep}{os.environ.get('PATH', '')}", **quiet}
 
 
 def _program(name: str) -> str:
@@ -154,12 +157,28 @@ def _start(command: list[str], environment: Mapping[str, str], output: int) -> s
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """End the process and what it started, if it has not ended: asked first, then made to."""
-    for request in (signal.SIGTERM, signal.SIGKILL):
-        try:
-            os.killpg(process.pid, request)
-            process.wait(timeout=10)
-        except ProcessLookupError:
-            return
-        except subprocess.TimeoutExpired:
-            continue
+    """End the process, if it has not ended, and all that it started, of which some have sessions of their own."""
+    if process.poll() is not None:
+        return
+    offspring = _offspring(process.pid)
+    process.terminate()
+    try:
+        process.wait(timeout=10)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+    for left in offspring:
+        with suppress(ProcessLookupError):
+            os.kill(left, signal.SIGKILL)
+
+
+def _offspring(ancestor: int) -> list[int]:
+    """The processes that a process started, and those that they did."""
+    listing = subprocess.run(["ps", "-A", "-o", "pid=,ppid="], capture_output=True, text=True, check=True)  # noqa: S607
+    parents = {int(pid): int(parent) for pid, parent in map(str.split, listing.stdout.splitlines())}
+    found: list[int] = []
+    fresh = {ancestor}
+    while fresh:
+        fresh = {child for child, parent in parents.items() if parent in fresh}
+        found += fresh
+    return found
