@@ -11,6 +11,7 @@ import numpy as np
 import pydicom
 import pytest
 from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.fileset import FileSet
 from pydicom.sequence import Sequence
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
@@ -441,3 +442,32 @@ def test_an_overlay_in_the_bits_of_the_pixels_is_cleared():
     source.add_new(0x60000102, "US", 15)
     made = deidentified(coded(source))
     assert made.PixelData == np.arange(64, dtype=np.uint16).tobytes()
+
+
+def test_a_medium_gets_a_new_index(tmp_path):
+    source, medium = tmp_path / "in", FileSet()
+    for number in range(3):
+        made = film(
+            SOPInstanceUID=f"1.2.{number}", StudyID="ST4455667", SeriesNumber="1", InstanceNumber=str(number + 1)
+        )
+        made.file_meta = FileMetaDataset()
+        made.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+        medium.add(made)
+    medium.write(source / "CD_VILLANUEVA")
+    medium._stage["t"].cleanup()
+    out = tmp_path / "out"
+    found = deid.deidentify_folder(source, out, deid.Profile(), KEY)
+    assert found["refused"] == []
+    (index,) = out.rglob("DICOMDIR")
+    assert index.parent.parent == out
+    assert b"VILLANUEVA" not in index.read_bytes()
+    listed = FileSet(index)
+    assert len(listed) == 3
+    for instance in listed:
+        assert instance.load().PatientIdentityRemoved == "YES"
+    listed._stage["t"].cleanup()
+    assert not list(out.rglob("*.dcm"))
+    entries = [json.loads(line) for line in (out / JOURNAL).read_text().splitlines()]
+    assert all((out / entry["output"]).is_file() for entry in entries)
+    again = deid.deidentify_folder(source, out, deid.Profile(), KEY, resume=True)
+    assert again == found

@@ -28,6 +28,7 @@ _DICOMDIR: Final = "1.2.840.10008.1.3.10"
 _IMPLEMENTATION = "2.25.309014733218447253105447418374116473401"
 _PREFIX = slice(128, 132)
 _FIRST_GROUPS = {b"\x02\0", b"\x08\0", b"\0\x08", b"\0\x02"}
+_HEADER = 1024  # bytes, in which the header of Part 10 names the class
 _UNDEFINED = 0xFFFFFFFF
 _LONGEST_LO = 64
 
@@ -78,6 +79,12 @@ def silent() -> Iterator[None]:
             yield
     finally:
         log.disabled = before
+
+
+def is_index(content: bytes) -> bool:
+    """Whether the file is a DICOMDIR: an index of files, which is made anew and never de-identified."""
+    # The class stands in the file's own header, which every index has.
+    return content[_PREFIX] == b"DICM" and _DICOMDIR.encode() in content[132:_HEADER]
 
 
 def check_pixels(read: Dataset) -> None:
@@ -165,9 +172,6 @@ def _code(value: str, meaning: str) -> Dataset:
 
 
 def _check(read: Dataset) -> None:
-    if _plain(read.file_meta, "MediaStorageSOPClassUID") == _DICOMDIR:
-        msg = "An index of files (DICOMDIR): it is not carried over; --dicomdir makes a new one of the output."
-        raise DataProblem(msg)
     if not _plain(read, "SOPClassUID"):
         msg = "The file names no SOP class: it is no DICOM object that can be de-identified."
         raise DataProblem(msg)

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from gradiograph.core.errors import BadInput, BadSetting, LogProblem
 from gradiograph.deid.blacken import Finder
+from gradiograph.deid.dicom_file import is_index
 from gradiograph.deid.journal import EVIDENCE, JOURNAL, Entry, evidence, read_journal
+from gradiograph.deid.medium import PENDING, write_media
 from gradiograph.deid.names import new_name
 from gradiograph.deid.one import Made, deidentify_dicom
 from gradiograph.deid.options import Option
@@ -69,7 +71,10 @@ class Worker:
         """De-identify a file and write it whole, or say why not."""
         entry = Entry(file=self.pseudonyms.name("file", task.name), number=task.number)
         try:
-            made, place = self._made(task, entry.file)
+            content = task.path.read_bytes()
+            if is_index(content):
+                return replace(entry, output=PENDING)
+            made, place = self._made(content, task.name, entry.file)
             write_whole(self.out / place, made.content)
         except BadInput as error:
             return replace(entry, reason=str(error))
@@ -82,13 +87,10 @@ class Worker:
         pixels = {key: round(value, 6) for key, value in asdict(made.pixels).items() if value}
         return replace(entry, output=place, counts=dict(made.counts), pixels=pixels, warnings=made.warnings)
 
-    def _made(self, task: Task, file: str) -> tuple[Made, str]:
+    def _made(self, content: bytes, name: str, file: str) -> tuple[Made, str]:
         """The new file, and its path in the output."""
-        content = task.path.read_bytes()
-        if is_of_a_volume(task.name):
-            return deidentify_volume(content, task.name, self.profile, self.pseudonyms), new_name(
-                task.name, self.pseudonyms
-            )
+        if is_of_a_volume(name):
+            return deidentify_volume(content, name, self.profile, self.pseudonyms), new_name(name, self.pseudonyms)
         made = deidentify_dicom(content, self.profile, self.pseudonyms, self.finder)
         # The file's own name is in it: two files that claim the same UID must not overwrite each other.
         return made, "/".join((*made.place, f"{file[:_FILE_NAME]}.dcm"))
@@ -137,7 +139,9 @@ def deidentify_folder(
             log.flush()
             entries.append(entry)
             progress(len(entries), len(tasks))
+    entries = write_media(out, entries, {task.number: task.name for task in tasks}, pseudonyms)
     entries.sort(key=lambda entry: entry.number)
+    write_whole(journal, "".join(entry.line() for entry in entries).encode())
     found = evidence(entries, profile=f"{EDITION}, Table E.1-1", codes=profile.codes)
     write_whole(out / EVIDENCE, (json.dumps(found, indent=1) + "\n").encode())
     return found
