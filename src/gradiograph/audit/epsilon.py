@@ -70,9 +70,9 @@ def audit_epsilon(
 ) -> Iterator[EpsilonAudit]:
     """For every task, protocol and protection that clips each example: one training with canaries, and what it proves.
 
-    It has the noise, the sampling rate, the steps and the rounds of the site whose budget is the largest, on a few films
-    of different patients, with canaries in place of the others. The audit's own trainings and attacks have no part in
-    it.
+    It has the noise, the sampling rate, the steps and the rounds of the site whose budget is the largest, on a few
+    films of different patients, with canaries in place of the others. The audit's own trainings and attacks have no
+    part in it.
 
     Args:
         spec: The audit.
@@ -81,7 +81,7 @@ def audit_epsilon(
         confidence: Of each bound, in (0, 1).
 
     Raises:
-        BadInput: the audit is not valid or has no such protection, or the gradients of its examples need too much memory.
+        BadInput: the audit is not valid or has no such protection, or the gradients of a step need too much memory.
     """
     made = plan(spec, folder)
     stacks = [stack for stack in spec.defences if made.builder.chain(stack).example_stage is not None]
