@@ -49,6 +49,21 @@ def test_dp_sgd_of_patients():
     assert found([PRIVATE], task={"use": "small_cnn"}) == ["DP15"]
 
 
+def test_noise_that_is_too_little_for_the_claim():
+    """The noise of epsilon 1 in one release, over two steps in five rounds."""
+    noisy = {**PRIVATE, "epsilon": 1.0, "noise_multiplier": 3.7306}
+    rounds = {"victims": {"batches": 2, "size": 2, "rounds": 5}, "task": {"use": "small_cnn"}}
+    assert found([noisy], **rounds) == ["DP16", "DP15"]
+    assert found([{**noisy, "epsilon": 4.0}], **rounds) == ["DP15"]
+
+
+def test_clipping_without_noise():
+    assert found([{"use": "dp_sgd", "clip_norm": 1.0, "noise_multiplier": 0.0}], task={"use": "small_cnn"}) == [
+        "DP11",
+        "DP15",
+    ]
+
+
 def test_delta_against_the_films_of_the_update():
     assert "DP13" in found([{**PRIVATE, "delta": 0.5}], task={"use": "small_cnn"})
 

@@ -49,6 +49,7 @@ CASES = {
         "40 x 2 = 80",
     ),
     "DP13": ({"delta": 0.01, "units": 100}, {"delta": 1e-5, "units": 100}, "1/n = 0.01"),
+    "DP16": ({"epsilon": 1.0, "accounted": 6.0}, {"epsilon": 1.0, "accounted": 1.005}, "makes it 6"),
     "DP15": (
         {"sends_size": True, "neighbours": "add_or_remove"},
         {"sends_size": True, "neighbours": "replace"},

@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from gradiograph.accounting import Lint, Setup, lint
+from gradiograph.accounting import Lint, Setup, account, lint
 from gradiograph.audit.catalogue import stack_label
+from gradiograph.audit.privacy import exposures
 from gradiograph.audit.trainings import site_records
 
 if TYPE_CHECKING:
     from gradiograph.audit.plan import Plan
+    from gradiograph.core.defence import Defence
+    from gradiograph.core.privacy import PrivacyEvent
 
 NOISES = ("gaussian_noise", "laplace_noise")
 """The defences that add noise to the whole update."""
@@ -34,7 +37,7 @@ def _setup(made: Plan, where: str, stack: Sequence[Mapping[str, Any]]) -> Setup:
     names = [config["use"] for config in stack]
     chain = made.builder.chain(stack)
     if chain.example_stage is not None:
-        return Setup(where=where, **_shared(made), **_on_examples(made, chain.example_stage))
+        return Setup(where=where, **{**_shared(made), **_on_examples(made, chain.example_stage)})
     noises = [place for place, name in enumerate(names) if name in NOISES]
     if noises:
         return Setup(where=where, unit="client", **_shared(made), **_on_update(stack, noises[0]))
@@ -71,8 +74,11 @@ def _batch_norms(made: Plan) -> tuple[str, ...]:
     )
 
 
-def _on_examples(made: Plan, stage: Any) -> dict[str, Any]:  # noqa: ANN401 - a defence, with settings of its own
+def _on_examples(made: Plan, stage: Defence) -> dict[str, Any]:
     """DP-SGD: the steps clip every unit and draw it by its own coin, or all of them."""
+    spent = _spent(made, stage)
+    if not spent and stage.budget is None:
+        return {"noiseless": ("clipping",)}
     by_patient = stage.unit == "patient"
     record = "slice" if made.films.dataset.unit in ("slice", "patch") else "image"
     most, fewest = _patients(made, by_patient=by_patient)
@@ -80,8 +86,6 @@ def _on_examples(made: Plan, stage: Any) -> dict[str, Any]:  # noqa: ANN401 - a 
         "unit": "patient" if by_patient else record,
         "images_per_patient": most,
         "units": fewest,
-        "epsilon": getattr(stage, "epsilon", None),
-        "delta": getattr(stage, "delta", None),
         "sampling": "poisson",
         "accounted_sampling": "poisson",
         "clipped": True,
@@ -89,7 +93,24 @@ def _on_examples(made: Plan, stage: Any) -> dict[str, Any]:  # noqa: ANN401 - a 
         "neighbours": "add_or_remove",
         "noise_divided_by": "denominator",
         "weighting": "equal",
+        **_claim(stage, spent),
     }
+
+
+def _claim(stage: Defence, spent: Sequence[PrivacyEvent]) -> dict[str, Any]:
+    """What is claimed; where the noise is given beside it, and not found for it, also what it is."""
+    if stage.budget is not None:
+        return dict(zip(("epsilon", "delta"), stage.budget, strict=True))
+    claimed, delta = spent[0].claimed, spent[0].delta
+    accounted = None if claimed is None else max(one.epsilon for one in account(spent))
+    return {"epsilon": claimed, "delta": delta, "accounted": accounted}
+
+
+def _spent(made: Plan, stage: Defence) -> list[PrivacyEvent]:
+    """What the defence costs each site, under the first protocol."""
+    protocol = made.builder.make("protocol", made.spec.protocol[0])
+    costs = (stage.privacy(exposed) for exposed in exposures(made, protocol))
+    return [event for event in costs if event is not None]
 
 
 def _patients(made: Plan, *, by_patient: bool) -> tuple[int | None, int]:

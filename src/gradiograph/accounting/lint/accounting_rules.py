@@ -104,6 +104,17 @@ def unit_below_patient(*, unit: str, images_per_patient: int, epsilon: float | N
     )
 
 
+@rule("DP16", "claim below the account", severity="error", reference="Dwork and Roth 2014, section 3.5")
+def claim_below_account(*, epsilon: float, accounted: float) -> str | None:
+    """The noise is too little for the claimed epsilon over all steps and rounds."""
+    if accounted <= 1.01 * epsilon:
+        return None
+    return (
+        f"Claimed is epsilon = {epsilon:g}, and the noise makes it {accounted:.4g} over all steps and rounds. Leave "
+        "noise_multiplier out, so that it is found for the budget, or claim what it is: `gradiograph account`."
+    )
+
+
 @rule("DP13", "delta too large", severity="warning", reference="Dwork and Roth 2014, section 2.3")
 def delta_too_large(*, delta: float, units: int) -> str | None:
     """Delta is 1/n or more: publishing one record of n in full would satisfy it."""

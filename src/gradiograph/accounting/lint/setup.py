@@ -15,6 +15,7 @@ class Setup:
     Attributes:
         where: The place that the facts are from: a defence stack, a line of a file, an object.
         epsilon: As claimed, for one release.
+        accounted: Epsilon as accounted for the noise that is there.
         delta: As claimed.
         unit: Whose participation the epsilon hides: one "image", one "slice" of a volume, one "patient", one "client".
         images_per_patient: The most that one patient has.
@@ -45,6 +46,7 @@ class Setup:
 
     where: str
     epsilon: float | None = None
+    accounted: float | None = None
     delta: float | None = None
     unit: Literal["image", "slice", "patient", "client"] | None = None
     images_per_patient: int | None = None
