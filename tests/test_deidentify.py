@@ -11,9 +11,10 @@ import numpy as np
 import pydicom
 import pytest
 from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.encaps import encapsulate, generate_frames
 from pydicom.fileset import FileSet
 from pydicom.sequence import Sequence
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEG2000Lossless
 
 from gradiograph import deid
 from gradiograph.core.errors import BadSetting, DataProblem, LogProblem
@@ -471,3 +472,52 @@ def test_a_medium_gets_a_new_index(tmp_path):
     assert all((out / entry["output"]).is_file() for entry in entries)
     again = deid.deidentify_folder(source, out, deid.Profile(), KEY, resume=True)
     assert again == found
+
+
+def test_comments_in_compressed_pixels_go():
+    pixels = np.arange(64 * 64, dtype=np.uint16)
+    source = film(Rows=64, Columns=64, PixelData=pixels.tobytes())
+    source.file_meta = FileMetaDataset()
+    source.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    source.compress(JPEG2000Lossless, generate_instance_uid=False)
+    (frame,) = generate_frames(source.PixelData, number_of_frames=1)
+    comment = b"\xff\x64" + (4 + 10).to_bytes(2, "big") + b"\x00\x01" + b"VILLANUEVA"
+    place = frame.index(b"\xff\x52")  # any marker of the main header
+    source.PixelData = encapsulate([frame[:place] + comment + frame[place:]])
+    content = coded(source, JPEG2000Lossless)
+    assert b"VILLANUEVA" in content
+    made = deidentified(content)
+    assert b"VILLANUEVA" not in made.PixelData
+    assert (made.pixel_array == pixels.reshape(64, 64)).all()
+
+
+def test_reports_keep_their_findings():
+    def concept(value, meaning, scheme="DCM"):
+        item = Dataset()
+        item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = value, scheme, meaning
+        return item
+
+    def content(kind, name, **values):
+        item = Dataset()
+        item.RelationshipType, item.ValueType, item.ConceptNameCodeSequence = "CONTAINS", kind, Sequence([name])
+        for key, value in values.items():
+            setattr(item, key, value)
+        return item
+
+    source, chest = film(), Sequence([concept("P5", "Chest")])
+    source.ContentSequence = Sequence([
+        content("TEXT", concept("121071", "Finding"), TextValue="Nodule of 12mm in the lung of Mrs Villanueva"),
+        content("PNAME", concept("121008", "Person Observer Name"), PersonName="OKONKWO^EMEKA"),
+        content("TEXT", concept("121030", "Subject ID"), TextValue="anything"),
+        content("CODE", concept("121058", "Procedure reported"), ConceptCodeSequence=chest),
+        content("CODE", concept("1", "x"), ConceptCodeSequence=Sequence([concept("7", "Own words", "99ACME")])),
+    ])  # fmt: skip
+    basic = deidentified(coded(source)).ContentSequence
+    assert len(basic) == 1
+    assert basic[0].TextValue == "REMOVED"
+    text, person, procedure, own = deidentified(coded(source), deid.Option.CLEAN_STRUCTURE).ContentSequence
+    assert text.TextValue == "Nodule of 12mm in the lung of"
+    assert text.ConceptNameCodeSequence[0].CodeMeaning == "Finding"
+    assert person.PersonName == "REMOVED"
+    assert procedure.ConceptCodeSequence[0].CodeMeaning == "Chest"
+    assert len(own.ConceptCodeSequence) == 0

@@ -31,6 +31,8 @@ _PATIENT_ID, _PATIENT_NAME, _PATIENT_AGE = 0x00100020, 0x00100010, 0x00101010
 _OLDEST = 89  # years; Safe Harbor, letter C: all ages above are one
 _WELL_KNOWN = "1.2.840.10008."
 _LOCAL_SCHEME = "99"
+_CODES = range(0x00080100, 0x00080124)  # of a coded concept: a standard's words, not an operator's
+_OF_THE_SUBJECT = frozenset(map(str, range(121028, 121034)))  # DCM: the subject's UID, name, id, birth date, sex, age
 
 
 @dataclass(frozen=True)
@@ -148,11 +150,11 @@ class _Walk:
             return "", self._items(element, depth, cleaning=cleaning)
         if not is_well_formed(element):
             return "malformed", None
+        if cleaning and element.VR in TEXT_VRS and element.tag not in _CODES:
+            return "C", self._cleaned(element)
         if self._identifies(element):
             # A code's meaning must have a value; of a code itself none is right but its own.
             return "swept", _with(element, DUMMIES[element.VR] if element.VR in TEXT_VRS else None)
-        if cleaning and element.VR in TEXT_VRS:
-            return "C", self._cleaned(element)
         if element.tag == _PATIENT_AGE:
             return "", _with(element, _capped(str(element.value or "")))
         return "", element
@@ -225,8 +227,18 @@ class _Walk:
 
     def _items(self, element: DataElement, depth: int, *, cleaning: bool) -> DataElement:
         keyword = keyword_for_tag(element.tag)
-        items = [item for item in element.value if not (cleaning and _is_local_code(item))]
+        items = [item for item in element.value if not (cleaning and self._is_unfit(item))]
         return _with(element, Sequence([self.dataset(item, keyword, depth + 1, cleaning=cleaning) for item in items]))
+
+    def _is_unfit(self, item: Dataset) -> bool:
+        """Whether an item of cleaned content is of somebody's own scheme, or tells who the subject is."""
+        concept = _readable(item, 0x0040A043) if 0x0040A043 in item else None
+        codes = (
+            [_text(code, 0x00080100) for code in concept.value] if concept is not None and concept.VR == "SQ" else []
+        )
+        if Option.PATIENT not in self.profile.options and not _OF_THE_SUBJECT.isdisjoint(codes):
+            return True
+        return _text(item, 0x00080102).startswith(_LOCAL_SCHEME)
 
 
 def _removed(
@@ -263,11 +275,6 @@ def _readable(source: Dataset, tag: int) -> DataElement | None:
 
 def _with(element: DataElement, value: object) -> DataElement:
     return DataElement(element.tag, element.VR, value)
-
-
-def _is_local_code(item: Dataset) -> bool:
-    """Whether a coded concept is of somebody's own scheme, whose meanings may name anything."""
-    return _text(item, 0x00080102).startswith(_LOCAL_SCHEME)
 
 
 def _capped(age: str) -> str:

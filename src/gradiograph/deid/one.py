@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from gradiograph.deid.blacken import Blackened, Finder, blacken_text
+from gradiograph.deid.codestream import strip_comments
 from gradiograph.deid.dataset import deidentify_dataset
 from gradiograph.deid.dicom_file import add_header, check_pixels, declare, read_dicom, silent, write_dicom
 from gradiograph.deid.faces import shows_a_face
@@ -65,6 +66,7 @@ def _deidentify(content: bytes, profile: Profile, pseudonyms: Pseudonyms, finder
     made = done.dataset
     add_header(made, source)
     clear_unused_bits(made, source)
+    strip_comments(made)
     if Option.CLEAN_GRAPHICS in profile.options:
         clean_overlays(made, finder)
     pixels = Blackened()
