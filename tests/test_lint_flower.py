@@ -255,6 +255,16 @@ def test_a_mod_of_ones_own(app, source, expected):
     assert found(app(client_app=source)) == expected
 
 
+def test_classical_noise_that_is_computed_elsewhere(app):
+    helper = "def sigma(epsilon, delta):\n    return math.sqrt(2 * math.log(1.25 / delta)) / epsilon"
+    assert found(app(client_app=own(ALL), noise=helper)) == ["DP06"]
+
+
+def test_accountant_that_is_none(app):
+    folder = app(server_app=strategy(extra=", accountant=None"), client_app="x = ClientApp()")
+    assert found(folder) == ["DP03"]
+
+
 @pytest.mark.parametrize(("weight", "expected"), [("num_examples / total", ["DP03"]), ("1 / num_clients", [])])
 def test_an_aggregation_of_ones_own(app, weight, expected):
     source = f"""

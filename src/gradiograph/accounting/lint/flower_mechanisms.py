@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 
 from gradiograph.accounting.lint.own_mechanisms import own_mechanisms
@@ -43,26 +42,26 @@ def _strategies(source: Source) -> Iterator[Setup]:
         name = name_of(call)
         mod = CLIPPING_MODS["Fixed" if "Fixed" in name else "Adaptive"]
         unclipped = "ClientSide" in name and "ClientApp" in source.words and mod not in source.words
-        accounted = source.value(argument(call, "accountant")) is None and argument(call, "accountant") is not None
-        yield replace(
-            Setup(
-                where=f"{module.at(call)} {name}",
-                unit="client",
-                sampling="all" if accounted else None,
-                accounted_sampling="all" if accounted else None,
-                accountant="kept" if accounted else None,
-                noise_divided_by="clients",
-                weighting="equal" if accounted else _weighting(source, call),
-                clients=_whole(source.value(argument(call, "num_sampled_clients", 3 if "Fixed" in name else 2))),
-                neighbours="add_or_remove",
-                counts=replies(source)["counts"],  # what the server needs and keeps, such as sizes, does not leave it
-                sends_size=False,
-                fixed_seed=_seeded(module, "numpy"),
-                rounds=_rounds(source),
-                **_budget(source),
-                **{**SECURED, "clipped": not unclipped},
-            )
+        accounted = _is_given(argument(call, "accountant"))
+        known: dict[str, Any] = {"weighting": "equal" if accounted else _weighting(source, call)}
+        if accounted:  # Flower then refuses unequal weights, and composes its rounds without amplification
+            known |= {"accountant": "kept", "sampling": "all", "accounted_sampling": "all", **_budget(source)}
+        yield Setup(
+            where=f"{module.at(call)} {name}",
+            unit="client",
+            noise_divided_by="clients",
+            clients=_whole(source.value(argument(call, "num_sampled_clients", 3 if "Fixed" in name else 2))),
+            neighbours="add_or_remove",
+            counts=replies(source)["counts"],  # what the server needs and keeps, such as sizes, does not leave it
+            sends_size=False,
+            fixed_seed=_seeded(module, "numpy"),
+            rounds=_rounds(source),
+            **{**SECURED, **known, "clipped": not unclipped},
         )
+
+
+def _is_given(node: ast.expr | None) -> bool:
+    return node is not None and not (isinstance(node, ast.Constant) and node.value is None)
 
 
 def _budget(source: Source) -> dict[str, Any]:

@@ -80,7 +80,7 @@ def _noisy(source: Source, module: Module, function: Function, draw: ast.Call, *
         where=f"{module.at(draw)} {function.name}",
         clipped=clips,
         sensitivity_follows_clip=_follows_clip(deviation, _bounds(function)) if clips and scale else None,
-        formula="classical" if _is_classical(function) else None,
+        formula="classical" if any(_is_classical(each.tree) for each in source.modules) else None,
         noise_divided_by="clients" if any(map(_CLIENTS.search, deviation)) else None,
         weighting="reported" if central and "num_examples" in words(function) else None,
         noise_on=_place(function),
@@ -124,13 +124,13 @@ def _seeds(module: Module) -> Iterator[ast.Call]:
     return calls(module.tree, "seed", "default_rng", "manual_seed", "PRNGKey")
 
 
-def _is_classical(function: Function) -> bool:
-    """Whether log(1.25 / delta) stands in the function."""
+def _is_classical(tree: ast.AST) -> bool:
+    """Whether log(1.25 / delta) stands in a file."""
     return any(
         isinstance(call.args[0], ast.BinOp)
         and isinstance(call.args[0].left, ast.Constant)
         and call.args[0].left.value == 1.25
-        for call in calls(function, "log")
+        for call in calls(tree, "log")
         if call.args
     )
 
