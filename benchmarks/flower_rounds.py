@@ -9,6 +9,7 @@ with and without a mod, on one message, in seconds of a core; all take turns. Ru
 from __future__ import annotations
 
 import argparse
+import os
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -141,7 +142,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--only", choices=["rounds", "mods"], help="one of the tables")
     options = parser.parse_args(arguments)
     TaskIdentity.run_id = TaskIdentity.task_id = TaskIdentity.node_id = 1  # as in the processes that Flower starts
-    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads", flush=True)
+    load, cores = os.getloadavg()[0], os.cpu_count() or 1
+    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, load {load:.1f} on {cores} cores", flush=True)
     if options.only != "mods":
         print_rounds(options.size, options.patients, options.rounds)
     if options.only != "rounds":

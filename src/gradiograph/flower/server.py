@@ -132,8 +132,8 @@ def _update(reply: Message, like: Tensors) -> Update | None:
             tensors=decode(content.array_records["update"][ENCODED].data, like),
             buffers=tensors_of(content.array_records["buffers"]),
             kind="gradient" if about["gradient"] else "delta",
-            num_examples=cast("int", about["num-examples"]),
+            num_examples=int(cast("int", about["num-examples"])),
             num_bytes=bytes_of(reply),
         )
-    except (BadInput, KeyError):
+    except (BadInput, KeyError, TypeError, ValueError, EOFError):  # whatever a foreign client put there
         return None
