@@ -22,6 +22,7 @@ import torch
 
 from cases import BATCH, CASES, PLAIN, SEED, Case, Round, observed
 from equal_quality import compare, print_quality
+from federation_cost import print_memory, print_seconds
 from gradiograph.attacks import GradientMatching, MaximumAPosteriori
 from gradiograph.attacks.optimisers import LBFGS
 from gradiograph.core import registry
@@ -107,6 +108,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--threads", type=int, help="default: as torch chooses")
     parser.add_argument("--size", type=int, default=128, help="height and width of the images, divisible by 4")
     parser.add_argument("--plain-steps", type=int, default=100, help="of the second table; 0: no second table")
+    parser.add_argument("--federation-rounds", type=int, default=5, help="of the last tables; 0: none of these")
     parser.add_argument("--public-patients", type=int, default=400, help="to whose films the prior is fitted")
     options = parser.parse_args(arguments)
     if options.threads:
@@ -127,6 +129,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
             report(case, options.size, measure(a_round, repeats, options.steps), busy=busy)
         if options.plain_steps:
             print_quality(case, options.size, compare(a_round, options.plain_steps, options.public_patients))
+    if options.federation_rounds:
+        print_memory()
+        print_seconds(options.federation_rounds)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     print(f"\npeak memory of the process: {peak:.1f} GiB")
 

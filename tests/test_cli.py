@@ -110,9 +110,10 @@ def test_bad_input_is_one_message_and_exit_code_2(call, audit_file, arguments, w
     assert "Traceback" not in err
 
 
-def test_the_built_in_audit_is_valid(tmp_path):
-    made = plan(parse_spec(builtin("demo.toml")), tmp_path)
-    assert min(made.films.gallery.count_by_class().values()) >= 250
+@pytest.mark.parametrize(("name", "gallery"), [("demo.toml", 250), ("demo_frontier.toml", 80)])
+def test_the_built_in_audits_are_valid(tmp_path, name, gallery):
+    made = plan(parse_spec(builtin(name)), tmp_path)
+    assert min(made.films.gallery.count_by_class().values()) >= gallery
 
 
 @pytest.mark.slow
@@ -124,3 +125,5 @@ def test_the_demo_succeeds_where_nothing_protects(call, tmp_path):
     attacked = [row.value for row in rows if (row.defence, row.control) == ("none", "none")]
     control = [row.value for row in rows if (row.defence, row.control) == ("none", "mismatched_update")]
     assert sum(attacked) / len(attacked) > sum(control) / len(control)
+    lines = (tmp_path / "gradiograph-demo-frontier" / "frontier.csv").read_text().splitlines()
+    assert len(lines) == 7

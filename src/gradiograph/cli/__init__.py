@@ -53,14 +53,13 @@ RunFolder = Annotated[Path, typer.Argument(metavar="DIR", help="The folder of a 
 
 @app.command()
 def demo(out: Annotated[Path | None, typer.Option(help="The run's folder, new.")] = None) -> None:
-    """Run the built-in audit on the built-in phantom: no data, no network."""
-    spec = audit.parse_spec(audit.builtin("demo.toml"))
-    with _progress() as progress:
-        folder = out or _free("gradiograph-demo")
-        log = audit.run(
-            spec, Path(), folder, workers=min(2, os.cpu_count() or 1), command=_command(), progress=progress
-        )
-    _finish(log.directory)
+    """Run the built-in audits on the built-in phantom: what leaks, and what protections cost. No data, no network."""
+    folder = out or _free("gradiograph-demo")
+    for name, place in (("demo.toml", folder), ("demo_frontier.toml", folder.with_name(f"{folder.name}-frontier"))):
+        spec, workers = audit.parse_spec(audit.builtin(name)), min(2, os.cpu_count() or 1)
+        with _progress() as progress:
+            log = audit.run(spec, Path(), place, workers=workers, command=_command(), progress=progress)
+        _finish(log.directory)
 
 
 @app.command()
