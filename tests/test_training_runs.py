@@ -1,5 +1,6 @@
 """An audit that trains: the log it leaves, later rounds under attack, and what happens when it is killed."""
 
+import csv
 import json
 import os
 import shutil
@@ -20,8 +21,9 @@ from gradiograph.audit.cell import _observation
 from gradiograph.audit.trainings import federation, judged_records, site_records
 from gradiograph.cli import app
 from gradiograph.core.errors import BadInput, BadSetting
-from gradiograph.federation import drawn, train, unpack
+from gradiograph.federation import drawn, predict, train, unpack
 from gradiograph.log import Log
+from gradiograph.report import render, render_markdown, write_tables
 from gradiograph.testing import check_custody
 
 AUDIT = """
@@ -270,3 +272,64 @@ def test_a_policy_needs_what_it_bounds(tmp_path):
     (tmp_path / "audit.toml").write_text(content)
     with pytest.raises(BadSetting, match="needs a table utility"):
         load_spec(tmp_path / "audit.toml")
+
+
+FOREIGN = "utility.foreign={ use = 'phantom', image_size = 16, patients = 40, seed = 9, split = 'test' }"
+
+
+def test_every_model_is_judged_at_a_site_that_trains_with_nobody(tmp_path):
+    overrides = ("utility.rounds=1", "utility.attack_rounds=[1]", "defences=[[]]", "utility.references=['pooled']")
+    log = run(spec_with(tmp_path, *overrides, FOREIGN), tmp_path, tmp_path / "run")
+    made = plan(spec_with(tmp_path, *overrides, FOREIGN), tmp_path)
+    films = made.foreign
+    for cell in log.trainings.cells():
+        planned = next(p for p in made.trainings if p.id == cell.id)
+        stored = unpack(log.trainings.checkpoint(cell.id), federation(made, planned))
+        task = made.task(planned.task, 1)
+        told = log.trainings.foreign(cell.id)
+        expected = predict(task, stored.state, [torch.from_numpy(films.read())])
+        np.testing.assert_allclose(told.probabilities, expected.numpy(), rtol=1e-5)
+        assert told.labels.tolist() == films.labels.tolist()
+    write_tables(log.directory)
+    rows = csv.DictReader((log.directory / "utility.csv").read_text().splitlines())
+    found = {(row["arm"], row["measure"]): row["value"] for row in rows if row["site"] == "foreign"}
+    assert {arm for arm, _ in found} == {"federated", "pooled"}
+    assert 0 <= float(found["federated", "auroc"]) <= 1
+    assert "The foreign site trained with nobody: " in render(log)
+    assert "AUROC at the foreign site" in render_markdown(log)
+
+
+def test_the_classes_of_a_foreign_site_are_named_one_by_one(tmp_path, monkeypatch):
+    """Sorted by name, 'abnormal' comes before 'normal': by place the two would be exchanged."""
+    from gradiograph.core import registry
+
+    build, theirs = registry.build, ("abnormal", "normal")
+
+    def renamed(kind, config, *context):
+        made = build(kind, config, *context)
+        if kind == "data" and config.get("seed") == 9:
+            records = tuple(replace(record, label=1 - record.label) for record in made.records)
+            return replace(made, classes=theirs, records=records)
+        return made
+
+    monkeypatch.setattr(registry, "build", renamed)
+    own = plan(spec_with(tmp_path), tmp_path).films.dataset.classes
+    with pytest.raises(BadInput, match=f"class 'abnormal' stands for none of {own[0]}"):
+        plan(spec_with(tmp_path, FOREIGN), tmp_path)
+    mapping = f", classes = {{ normal = '{own[0]}', abnormal = '{own[1]}' }} }}"
+    made = plan(spec_with(tmp_path, FOREIGN.replace(" }", mapping)), tmp_path)
+    plain = build("data", {"use": "phantom", "image_size": 16, "patients": 40, "seed": 9})
+    assert made.foreign.labels.tolist() == [record.label for record in plain.select(split="test")]
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("utility.foreign={ use = 'phantom', image_size = 32, patients = 40 }", "films of (1, 32, 32)"),
+        ("utility.foreign={ use = 'phantm' }", "Did you mean 'phantom'?"),
+    ],
+)
+def test_a_foreign_site_must_fit(tmp_path, override, message):
+    with pytest.raises(BadInput) as refused:
+        plan(spec_with(tmp_path, override), tmp_path)
+    assert message in str(refused.value)

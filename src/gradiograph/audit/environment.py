@@ -92,7 +92,20 @@ def _utility(plan: Plan) -> dict[str, Any] | None:
     counts = [Counter(record.label for record in records) for records in site_records(plan)]
     return {
         **utility.model_dump(mode="json"),
+        "foreign": _foreign(plan),
         "films_per_site": [{name: count[place] for place, name in enumerate(classes)} for count in counts],
+    }
+
+
+def _foreign(plan: Plan) -> dict[str, Any] | None:
+    """What the foreign site is, and for which of the audit's classes each of its stands."""
+    if plan.utility.foreign is None or plan.foreign is None:
+        return None
+    source, told = plan.foreign.dataset, plan.utility.foreign.classes
+    return {
+        "card": source.card,
+        "films": len(plan.foreign.records),
+        "classes": {name: told.get(name, name) for name in source.classes},
     }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib import import_module
 from pathlib import Path
@@ -12,7 +12,7 @@ import torch
 
 from gradiograph.attacks.eigen import require_disjoint
 from gradiograph.audit.catalogue import label, prepare, stack_label
-from gradiograph.audit.films import AuditFilms, open_films, planar_shape
+from gradiograph.audit.films import AuditFilms, Selection, open_films, planar_shape
 from gradiograph.audit.grid import GridCell, ceiling_cells, cells
 from gradiograph.audit.privacy import calibrated_chain
 from gradiograph.audit.trainings import PlannedTraining, federation, judged_records, planned_trainings
@@ -83,6 +83,34 @@ class Plan:
     def chain(self, protocol: Mapping[str, Any], stack: Sequence[Mapping[str, Any]]) -> Chain:
         """A defence stack as one channel, with the noise that its budget asks for under this protocol."""
         return calibrated_chain(self, protocol, stack)
+
+    @cached_property
+    def foreign(self) -> Selection | None:
+        """The films of the foreign site with the audit's classes for their own; None where there is none.
+
+        Raises:
+            DataProblem: they have another size, or a class that stands for none of the audit's.
+        """
+        asked = self.utility.foreign
+        if asked is None:
+            return None
+        source: Dataset = registry.build("data", prepare("data", asked.source, self.builder.folder))
+        own = self.films.dataset
+        if source.image_shape != own.image_shape:
+            shapes = f"films of {source.image_shape}, the audited data of {own.image_shape}"
+            msg = f"utility.foreign has {shapes}. Both must agree."
+            raise DataProblem(msg)
+        meant = [asked.classes.get(name, name) for name in source.classes]
+        unknown = [name for name, known in zip(source.classes, meant, strict=True) if known not in own.classes]
+        if unknown:
+            msg = (
+                f"utility.foreign: class '{unknown[0]}' stands for none of {', '.join(own.classes)}. Say which in "
+                f"utility.foreign.classes = {{ {unknown[0]} = '{own.classes[0]}', ... }}."
+            )
+            raise DataProblem(msg)
+        records = source.select(split=asked.split)
+        renamed = tuple(replace(record, label=own.classes.index(meant[record.label])) for record in records)
+        return Selection(dataset=source, records=renamed)
 
     def task(self, config: Mapping[str, Any], seed: int) -> Task:
         """The task with the initial weights of this seed."""
@@ -204,6 +232,9 @@ def _require_trainable(made: Plan) -> None:
         if not planned.defence and planned.seed == made.spec.seeds[0]:
             federation(made, planned)
     classes = made.films.dataset.classes
+    if made.trainings and made.foreign is not None and not made.foreign.records:
+        msg = "utility.foreign has no films in its split; take another split."
+        raise DataProblem(msg)
     if made.trainings and {record.label for record in judged_records(made)} != set(range(len(classes))):
         msg = (
             f"utility: split '{made.utility.test}' has no films of some of the {len(classes)} classes beside the "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
@@ -143,16 +144,21 @@ def run_training(
         cell = ModelCell(id=planned.id, **planned.key, failed=reason(error), history=history, events=spent)
         log.trainings.write(cell, None)
         return
-    records = judged_records(made)
-    key = pseudonym_key(log.directory)
-    predictions = Predictions(
+    judge = partial(_predictions, made_up.task, training.state, pseudonym_key(log.directory))
+    predictions = judge(made.sites, judged_records(made))
+    foreign = judge(made.foreign.dataset, made.foreign.records) if made.foreign else None
+    spent = _spent(made, made_up, planned, training.history)
+    cell = ModelCell(id=planned.id, **planned.key, history=training.history, events=spent)
+    log.trainings.write(cell, predictions, foreign)
+
+
+def _predictions(task: Task, state: Tensors, key: bytes, films: Dataset, records: Sequence[Record]) -> Predictions:
+    return Predictions(
         labels=np.array([record.label for record in records], dtype=np.int64),
-        probabilities=_probabilities(made_up.task, training.state, made.sites, records),
+        probabilities=_probabilities(task, state, films, records),
         patients=np.array([pseudonym(key, record.patient) for record in records]),
         sites=np.array([record.client for record in records], dtype=np.int64),
     )
-    spent = _spent(made, made_up, planned, training.history)
-    log.trainings.write(ModelCell(id=planned.id, **planned.key, history=training.history, events=spent), predictions)
 
 
 def judged_records(made: Plan) -> tuple[Record, ...]:

@@ -52,6 +52,23 @@ def _named(value: object) -> object:
     return {"use": value} if isinstance(value, str) else value
 
 
+class Foreign(BaseModel):
+    """A site that trains with nobody: the keys of a data component, and which class of the audit each of its is.
+
+    `classes` maps every class of the source; it may be left out where the names are the audit's own.
+    """
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    split: Literal["train", "val", "test"] | None = None
+    classes: dict[str, str] = {}
+
+    @property
+    def source(self) -> dict[str, Any]:
+        """The data component."""
+        return dict(self.model_extra or {})
+
+
 class Utility(_Strict):
     """Training every protection for real, to see what it costs the model, and later rounds to attack."""
 
@@ -67,6 +84,7 @@ class Utility(_Strict):
     train: Literal["train", "val", "test"] = "train"
     watch: Literal["train", "val", "test"] | None = Field(default="val", description="scored after every round")
     test: Literal["train", "val", "test"] = "test"
+    foreign: Foreign | None = Field(default=None, description="a site on whose films every model is judged too")
     references: list[Literal["pooled", "alone"]] = ["pooled", "alone"]
 
     @field_validator("score")

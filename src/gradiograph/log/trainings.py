@@ -79,16 +79,18 @@ class Trainings:
         """Whether this training is finished."""
         return (self._done / cell_id / "training.json").is_file()
 
-    def write(self, cell: ModelCell, predictions: Predictions | None) -> None:
+    def write(self, cell: ModelCell, predictions: Predictions | None, foreign: Predictions | None = None) -> None:
         """Write a finished training whole.
 
         Args:
             cell: What it was.
             predictions: Of the test films; None where it failed.
+            foreign: Of the films of a foreign site; None where there is none.
         """
         with new_folder(self._done / cell.id) as folder:
-            if predictions is not None:
-                write_new(folder / "predictions.npz", _pack(predictions))
+            for name, found in (("predictions.npz", predictions), ("foreign.npz", foreign)):
+                if found is not None:
+                    write_new(folder / name, _pack(found))
             write_new(folder / "training.json", (json.dumps(asdict(cell), indent=1) + "\n").encode())
 
     def files(self, cell_id: str) -> dict[str, bytes]:
@@ -120,8 +122,12 @@ class Trainings:
         if not path.is_file():
             msg = f"Training {cell_id} has no predictions in the log; continue the run with --resume."
             raise LogProblem(msg)
-        with np.load(path, allow_pickle=False) as stored:
-            return Predictions(**{name: stored[name] for name in stored.files})
+        return _unpack(path)
+
+    def foreign(self, cell_id: str) -> Predictions | None:
+        """What a finished training's model says of the films of the foreign site; None where there is none."""
+        path = self._done / cell_id / "foreign.npz"
+        return _unpack(path) if path.is_file() else None
 
     def keep(self, cell_id: str, checkpoint: bytes) -> None:
         """Put a checkpoint in the place of the last one, at once."""
@@ -139,6 +145,11 @@ def _pack(predictions: Predictions) -> bytes:
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)
     return buffer.getvalue()
+
+
+def _unpack(path: Path) -> Predictions:
+    with np.load(path, allow_pickle=False) as stored:
+        return Predictions(**{name: stored[name] for name in stored.files})
 
 
 def _read(path: Path) -> ModelCell:

@@ -10,7 +10,7 @@ from gradiograph.log import Log
 from gradiograph.log.atomic import write_file
 from gradiograph.report.frontier import frontier, to_csv
 from gradiograph.report.results import Results
-from gradiograph.report.utility import Model, models
+from gradiograph.report.utility import FOREIGN, Model, models
 from gradiograph.utility import MEASURES
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def _utility(found: Sequence[Model], sites: int) -> bytes:
     writer.writerow(("task", "protocol", "defence", "arm", "site", "measure", "value", "low", "high", "undefined"))
     for model in found:
         for measure in MEASURES.values():
-            for site in (None, *range(sites)):
+            for site in (None, *range(sites), *((FOREIGN,) if model.foreign else ())):
                 told = model.value(measure, site)
                 numbers = ["" if value is None else value for value in (told.value, told.low, told.high)]
                 place = (*model.setting, model.defence, model.arm, "all" if site is None else site, measure.name)

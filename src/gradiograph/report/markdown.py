@@ -79,11 +79,14 @@ def _utility(results: Results, found: Sequence[Model]) -> list[str]:
     """What the trained models are worth; no lines where none was trained."""
     lines: list[str] = []
     for table in utility_tables(results, found) if found else []:
-        titles = ["Trained with", *table.titles, "Loss", f"{table.score} by site", "Sent in a round", "Time of a round"]
+        foreign = [f"{table.score} at the foreign site"] if results.header["utility"].get("foreign") else []
+        sites = [f"{table.score} by site", *foreign]
+        titles = ["Trained with", *table.titles, "Loss", *sites, "Sent in a round", "Time of a round"]
         lines += ["", f"## Utility: {_plain(' / '.join(table.setting))}", "", *_head(titles)]
         for line in table.lines:
             name = " ".join(filter(None, (line.name, line.failed)))
-            cells = [name, *line.values, line.loss, line.sites, line.sent, line.seconds]
+            elsewhere = [line.foreign] if foreign else []
+            cells = [name, *line.values, line.loss, line.sites, *elsewhere, line.sent, line.seconds]
             lines.append(f"| {' | '.join(map(_plain, cells))} |")
     return lines
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import lru_cache
 from statistics import fmean
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from gradiograph.report.results import UNDEFENDED, Results, Setting
 from gradiograph.report.wording import seconds, size
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from gradiograph.log import ModelCell
 
 FEDERATED, POOLED = "federated", "pooled"
+FOREIGN: Literal["foreign"] = "foreign"
+"""In place of a site's number: the site that trained with nobody."""
+Place = int | Literal["foreign"] | None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -29,6 +32,7 @@ class Model:
         defence: Its label.
         arm: "federated", "pooled" or "site 0".
         predictions: Of the test films, by seed, where the training came to its end.
+        foreign: Of the films of a foreign site, by seed; empty where there is none.
         failed: Why it did not, by seed.
         bytes_up: What all clients together sent in a round, the mean over rounds and seeds.
         seconds: Of a round, the same.
@@ -41,9 +45,10 @@ class Model:
     failed: Mapping[int, str]
     bytes_up: float
     seconds: float
+    foreign: Mapping[int, Predictions] = field(repr=False, default_factory=dict)
 
-    def value(self, measure: Measure, site: int | None = None) -> Estimate:
-        """A measure over the seeds, of all test films or of one site's."""
+    def value(self, measure: Measure, site: Place = None) -> Estimate:
+        """A measure over the seeds, of all test films, of one site's, or of the foreign site's."""
         return _value(self, measure, site)
 
     def loss(self, reference: Model, measure: Measure) -> Estimate:
@@ -52,9 +57,11 @@ class Model:
 
 
 @lru_cache(maxsize=1024)
-def _value(model: Model, measure: Measure, site: int | None) -> Estimate:
+def _value(model: Model, measure: Measure, site: Place) -> Estimate:
     if not model.predictions:
         return Estimate(value=None, undefined="the training failed")
+    if site == FOREIGN:
+        return estimate(list(model.foreign.values()), measure)
     return estimate([p if site is None else p.at(site) for p in model.predictions.values()], measure)
 
 
@@ -80,6 +87,7 @@ class UtilityLine:
     sent: str
     seconds: str
     failed: str = ""
+    foreign: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,6 +164,7 @@ def _model(results: Results, setting: Setting, defence: str, arm: str, cells: Se
         defence=defence,
         arm=arm,
         predictions={cell.seed: results.trainings.predictions(cell.id) for cell in cells if not cell.failed},
+        foreign={cell.seed: p for cell in cells if (p := results.trainings.foreign(cell.id)) is not None},
         failed={cell.seed: cell.failed for cell in cells if cell.failed},
         bytes_up=fmean(record.bytes_up for record in rounds) if rounds else 0.0,
         seconds=fmean(record.seconds for record in rounds) if rounds else 0.0,
@@ -174,6 +183,7 @@ def _line(results: Results, model: Model, reference: Model | None) -> UtilityLin
         # A model that is trained in one place sends nothing.
         sent=size(model.bytes_up) if model.arm == FEDERATED else "",
         seconds=seconds(model.seconds),
+        foreign=told(model.value(measure, FOREIGN)) if results.header["utility"].get("foreign") else "",
         failed=" ".join(f"Seed {seed}: {reason}" for seed, reason in model.failed.items()),
     )
 
