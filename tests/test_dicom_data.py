@@ -157,6 +157,7 @@ def as_dicom(folder: Path, out: Path) -> None:
 AUDIT = """
 name = "dicom-x-rays"
 purpose = "test of the readers"
+allow_identified = true
 authorised_by = "the test"
 data = { use = "dicom", path = "films", image_size = 32, fractions = [0.5, 0.0, 0.5] }
 victims = { split = "test", batches = 2, size = 2 }

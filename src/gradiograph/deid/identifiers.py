@@ -27,6 +27,7 @@ _FORMS = re.compile(
     | \b(?:\d{1,3}\.){3}\d{1,3}\b                                                # addresses of machines
     | (?:\+\d{1,3}[ .-]?)?\(?\d{2,4}\)?[ .-]\d{3,4}[ .-]\d{3,5}\b                # telephones
     | \b\d{7,}\b                                                                 # numbers of records
+    | \b[a-z]{2,4}\d{6,}\b                                                       # the same with a prefix
     | \w+\^\w+                                                                   # names as DICOM writes them
     | \b(?:dr|mr|mrs|ms|prof)\.?[ ]+[^\W\d_]{2,}
     | \b(?:patient|name|mrn|dob|born|ssn|id|tel|phone|accession)\b[ ]*[:#=]

@@ -30,6 +30,7 @@ _NOTHING = frozenset({
     "na", "private", "redacted", "urn:removed", "0", "000y", "000000", "00010101", "19000101", "19000101000000",
 })  # fmt: skip
 _PSEUDONYM = re.compile(r"[A-Z2-7]{16}|[0-9a-f]{16,64}")
+_FILE_META = 0x0002  # which names programs, not people
 _OLDEST = 89  # years
 
 
@@ -59,7 +60,8 @@ def _letters(element: DataElement, text: str, *, moved: bool) -> frozenset[str]:
     if by_keyword:
         return frozenset(by_keyword)
     found = letters_in(text)
-    free = representation in ("ST", "LT", "UT") or _DESCRIPTIVE.fullmatch(keyword_for_tag(element.tag) or "")
+    described = element.tag.group > _FILE_META and _DESCRIPTIVE.fullmatch(keyword_for_tag(element.tag) or "")
+    free = representation in ("ST", "LT", "UT") or described
     return found or (frozenset("A") if free and has_unknown_words(text) else frozenset())
 
 

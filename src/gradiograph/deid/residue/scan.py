@@ -13,6 +13,7 @@ from pydicom import dcmread
 from pydicom.errors import InvalidDicomError
 
 from gradiograph.core.errors import BadSetting
+from gradiograph.deid.journal import EVIDENCE, JOURNAL
 from gradiograph.deid.residue.finding import Finding, Sight
 from gradiograph.deid.residue.headers import scan_header
 from gradiograph.deid.residue.names import scan_name
@@ -128,6 +129,8 @@ def scan_file(job: Job) -> Sight:
     """What is to be seen of one file."""
     path, pixels, sight = job.path, job.pixels, Sight(job.number)
     scan_name(job.name, sight)
+    if path.name in (EVIDENCE, JOURNAL):
+        return sight  # the log of `deidentify`, in its own words
     lower = path.name.lower()
     if lower.endswith((".nii", ".nii.gz")):
         scan_volume(path, sight)

@@ -67,7 +67,6 @@ def _scan_extension(extension: Any, number: int, sight: Sight) -> None:  # noqa:
             scan_header(dataset, sight)
         except Exception:
             sight.unchecked.add("DICOM extensions of NIfTI files that cannot be read")
-        sight.add("extension", place, frozenset("R"))
         return
     text = content.decode("latin-1") if isinstance(content, bytes) else str(content)
     _scan_text(text, place, "extension", sight)

@@ -52,7 +52,7 @@ SYNTAXES = {
 }
 """The share of DICOM files of each transfer syntax; all lossless, so that every pixel can be compared."""
 
-MEDIA_EVERY = 100
+MEDIA_EVERY = 20
 """Every so many patients, one comes as an interchange medium, with a DICOMDIR."""
 
 _OTHER_KINDS = ("EncapsulatedDocument", "RTPlanLabel")  # with one of them, a directory takes an image for no image
