@@ -95,6 +95,8 @@ def score(
 
     Raises:
         DataProblem: the key or the output cannot be read.
+
+    Source: the manner of MIDI-B, Pei et al. 2025 (arXiv:2507.23608): correct actions of all that are required.
     """
     answers = AnswerKey.read(key)
     outputs = files_of(output)
