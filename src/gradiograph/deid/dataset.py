@@ -16,18 +16,16 @@ from gradiograph.deid.dates import move_date
 from gradiograph.deid.descriptions import clean_text
 from gradiograph.deid.identifiers import Identifiers, looks_identifying
 from gradiograph.deid.options import Option
-from gradiograph.deid.profile import Action, Profile, rules
+from gradiograph.deid.profile import Action, Profile
 from gradiograph.deid.safe_private import is_safe
+from gradiograph.deid.source import DEEPEST, PIXELS, patient_of, readable, removed, text_of
 from gradiograph.deid.values import BULK_VRS, DUMMIES, STRING_VRS, TEXT_VRS, dummy, is_well_formed, values_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
     from gradiograph.deid.pseudonyms import Pseudonyms
 
-_DEEPEST = 40  # sequences in sequences; real ones reach ten
-_PIXELS = frozenset({0x7FE00001, 0x7FE00002, 0x7FE00008, 0x7FE00009, 0x7FE00010})
-_PATIENT_ID, _PATIENT_NAME, _PATIENT_AGE = 0x00100020, 0x00100010, 0x00101010
+_PATIENT_ID, _PATIENT_NAME = 0x00100020, 0x00100010
+_CURVE, _OVERLAY = 0x50, 0x60
 _OLDEST = 89  # years; Safe Harbor, letter C: all ages above are one
 _WELL_KNOWN = "1.2.840.10008."
 _LOCAL_SCHEME = "99"
@@ -67,15 +65,15 @@ def deidentify_dataset(source: Dataset, profile: Profile, pseudonyms: Pseudonyms
     Raises:
         DataProblem: sequences are nested without end.
     """
-    sop_class = _text(source, 0x00080016)
-    patient = _patient(source)
+    sop_class = text_of(source, 0x00080016)
+    patient = patient_of(source)
     walk = _Walk(
         profile=profile,
         pseudonyms=pseudonyms,
         sop_class=sop_class,
         patient=pseudonyms.name("patient", patient),
         days=pseudonyms.days(patient),
-        identifiers=Identifiers.of(_removed(source, profile, sop_class)),
+        identifiers=Identifiers.of(removed(source, profile, sop_class)),
     )
     made = walk.dataset(source)
     for tag, vr in ((_PATIENT_NAME, "PN"), (_PATIENT_ID, "LO")):
@@ -94,8 +92,8 @@ class _Walk:
     counts: Counter[str] = field(default_factory=Counter)
 
     def dataset(self, source: Dataset, sequence: str = "", depth: int = 0, *, cleaning: bool = False) -> Dataset:
-        if depth > _DEEPEST:
-            msg = f"Sequences are nested deeper than {_DEEPEST}."
+        if depth > DEEPEST:
+            msg = f"Sequences are nested deeper than {DEEPEST}."
             raise DataProblem(msg)
         made = Dataset()
         for tag in sorted(source.keys()):
@@ -111,7 +109,7 @@ class _Walk:
         """What was done to an element, and what is left of it."""
         if tag & 0xFFFF == 0 or tag >> 16 <= 0x0002:
             return "X", None  # group lengths, which would be wrong now; commands and the file's own header
-        if tag in _PIXELS and not sequence:
+        if tag in PIXELS and not sequence:
             return "pixels", source[tag]
         if tag >> 16 & 1:
             return self._private(source, tag)
@@ -121,25 +119,25 @@ class _Walk:
         action = self._whole_groups(tag, action)
         if action is Action.REMOVE:
             return "X", None
-        element = _readable(source, tag)
+        element = readable(source, tag)
         if element is None:
             return "malformed", None
         if action is None or action is Action.KEEP:
             done, kept = self._keep(element, depth, cleaning=cleaning)
             return (done or ("unlisted" if action is None else "K")), kept
-        return action.value, self._change(element, action, depth)
+        return action.value, self._change(element, action, sequence, depth)
 
     def _whole_groups(self, tag: int, action: Action | None) -> Action | None:
         """Of an overlay or a curve nothing is kept unless all of it is."""
         repeating = tag >> 24
-        if repeating == 0x50 or (repeating == 0x60 and Option.CLEAN_GRAPHICS not in self.profile.options):
+        if repeating == _CURVE or (repeating == _OVERLAY and Option.CLEAN_GRAPHICS not in self.profile.options):
             return Action.REMOVE
         return action
 
     def _private(self, source: Dataset, tag: int) -> tuple[str, DataElement | None]:
         if Option.SAFE_PRIVATE not in self.profile.options or not is_safe(source, tag):
             return "private", None
-        element = _readable(source, tag)
+        element = readable(source, tag)
         if element is None or element.VR == "SQ" or self._identifies(element):
             return "private", None
         return "C", element
@@ -155,7 +153,7 @@ class _Walk:
         if self._identifies(element):
             # A code's meaning must have a value; of a code itself none is right but its own.
             return "swept", _with(element, DUMMIES[element.VR] if element.VR in TEXT_VRS else None)
-        if element.tag == _PATIENT_AGE:
+        if element.VR == "AS":
             return "", _with(element, _capped(str(element.value or "")))
         return "", element
 
@@ -168,14 +166,16 @@ class _Walk:
         free = element.VR in TEXT_VRS
         return any(self.identifiers.within(text) or (free and looks_identifying(text)) for text in texts)
 
-    def _change(self, element: DataElement, action: Action, depth: int) -> DataElement | None:
+    def _change(self, element: DataElement, action: Action, sequence: str, depth: int) -> DataElement | None:
         if element.tag in (_PATIENT_ID, _PATIENT_NAME) and element.VR in ("LO", "PN") and action is not Action.CLEAN:
             return _with(element, self.patient)
         if action is Action.EMPTY:
             return _with(element, Sequence() if element.VR == "SQ" else None)
         if action is Action.UID:
             return self._another_uid(element, depth)
-        return self._dummy(element, depth) if action is Action.DUMMY else self._clean(element, depth)
+        if action is Action.DUMMY:
+            return self._dummy(element, depth)
+        return self._clean(element, sequence, depth) if action is Action.CLEAN else None
 
     def _another_uid(self, element: DataElement, depth: int) -> DataElement | None:
         if element.VR == "SQ":
@@ -196,17 +196,17 @@ class _Walk:
         return _with(element, Sequence([self._dummy_item(item, depth + 1) for item in items]))
 
     def _dummy_item(self, item: Dataset, depth: int) -> Dataset:
-        if depth > _DEEPEST:
-            msg = f"Sequences are nested deeper than {_DEEPEST}."
+        if depth > DEEPEST:
+            msg = f"Sequences are nested deeper than {DEEPEST}."
             raise DataProblem(msg)
         made = Dataset()
         for tag in sorted(item.keys()):
-            element = _readable(item, tag) if dictionary_has_tag(tag) and not tag >> 16 & 1 else None
+            element = readable(item, tag) if dictionary_has_tag(tag) and not tag >> 16 & 1 else None
             if element is not None:
                 made.add(self._dummy(element, depth))
         return made
 
-    def _clean(self, element: DataElement, depth: int) -> DataElement | None:
+    def _clean(self, element: DataElement, sequence: str, depth: int) -> DataElement | None:
         vr = element.VR
         if vr == "SQ":
             return self._items(element, depth, cleaning=True)
@@ -217,7 +217,11 @@ class _Walk:
             return element if is_well_formed(element) else _with(element, None)
         if vr in TEXT_VRS:
             return self._cleaned(element)
-        return element if element.tag >> 24 == 0x60 else None
+        if element.tag >> 24 == _OVERLAY:
+            return element
+        # What cannot be cleaned is treated as without the option.
+        basic = Profile().action(element.tag, self.sop_class, sequence)
+        return self._change(element, basic or Action.REMOVE, sequence, depth)
 
     def _cleaned(self, element: DataElement) -> DataElement:
         """Free text, of which the clinical words stay; a word that is also the patient's name goes."""
@@ -232,45 +236,13 @@ class _Walk:
 
     def _is_unfit(self, item: Dataset) -> bool:
         """Whether an item of cleaned content is of somebody's own scheme, or tells who the subject is."""
-        concept = _readable(item, 0x0040A043) if 0x0040A043 in item else None
+        concept = readable(item, 0x0040A043) if 0x0040A043 in item else None
         codes = (
-            [_text(code, 0x00080100) for code in concept.value] if concept is not None and concept.VR == "SQ" else []
+            [text_of(code, 0x00080100) for code in concept.value] if concept is not None and concept.VR == "SQ" else []
         )
         if Option.PATIENT not in self.profile.options and not _OF_THE_SUBJECT.isdisjoint(codes):
             return True
-        return _text(item, 0x00080102).startswith(_LOCAL_SCHEME)
-
-
-def _removed(
-    source: Dataset, profile: Profile, sop_class: str, sequence: str = "", depth: int = 0
-) -> Iterator[DataElement]:
-    """Elements that identify and are not kept, at any depth; descriptions are not among them: they share words."""
-    if depth > _DEEPEST:
-        return
-    for tag in sorted(source.keys()):
-        action = profile.action(tag, sop_class, sequence) if not tag >> 16 & 1 else None
-        rule = rules().get(f"{tag:08X}")
-        described = rule is not None and Option.CLEAN_DESCRIPTORS in rule.optional
-        element = None if described or tag in _PIXELS else _readable(source, tag)
-        if element is None:
-            continue
-        if element.VR == "SQ":
-            for item in element.value:
-                yield from _removed(item, profile, sop_class, keyword_for_tag(element.tag), depth + 1)
-        elif action not in (None, Action.KEEP) or element.VR == "PN":
-            yield element
-
-
-def _readable(source: Dataset, tag: int) -> DataElement | None:
-    """The element, decoded; None where its bytes cannot be."""
-    try:
-        element = source[tag]
-        values_of(element)
-    except RecursionError:
-        raise
-    except Exception:  # a damaged value may fail in any of pydicom's converters
-        return None
-    return element
+        return text_of(item, 0x00080102).startswith(_LOCAL_SCHEME)
 
 
 def _with(element: DataElement, value: object) -> DataElement:
@@ -279,18 +251,3 @@ def _with(element: DataElement, value: object) -> DataElement:
 
 def _capped(age: str) -> str:
     return f"{_OLDEST + 1:03d}Y" if age.endswith("Y") and age[:-1].isdecimal() and int(age[:-1]) > _OLDEST else age
-
-
-def _patient(source: Dataset) -> str:
-    """What tells the patient from others in this file: the id, else name and birth date, else the study."""
-    chosen: tuple[Callable[[], str], ...] = (
-        lambda: _text(source, _PATIENT_ID),
-        lambda: _text(source, _PATIENT_NAME) and _text(source, _PATIENT_NAME) + "\0" + _text(source, 0x00100030),
-        lambda: _text(source, 0x0020000D),
-    )
-    return next(filter(None, (choice() for choice in chosen)), "")
-
-
-def _text(source: Dataset, tag: int) -> str:
-    element = _readable(source, tag) if tag in source else None
-    return "" if element is None or element.value is None else str(element.value).strip()

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from pydicom.dataelem import DataElement
 
 _PART = 4  # letters; shorter parts of names stand in ordinary words
-_NUMBER = 6  # characters; a shorter identifier stands in ordinary numbers
+_NUMBER, _WORDS = 6, 8  # characters; a shorter identifier stands in ordinary numbers and words
+_RECORDS = re.compile(r"\b(?=(?:\w*\d){5})[\w-]{6,}\b")  # five digits and more
 _SEPARATORS = re.compile(r"[\s^=,;/\\]+")
 _FORMS = re.compile(
     r"""
@@ -27,7 +28,7 @@ _FORMS = re.compile(
     | \b(?:\d{1,3}\.){3}\d{1,3}\b                                                # addresses of machines
     | (?:\+\d{1,3}[ .-]?)?\(?\d{2,4}\)?[ .-]\d{3,4}[ .-]\d{3,5}\b                # telephones
     | \b\d{7,}\b                                                                 # numbers of records
-    | \b[a-z]{2,4}\d{6,}\b                                                       # the same with a prefix
+    | \b[a-z]{1,4}\d{6,}\b                                                       # the same with a prefix
     | \w+\^\w+                                                                   # names as DICOM writes them
     | \b(?:dr|mr|mrs|ms|prof)\.?[ ]+[^\W\d_]{2,}
     | \b(?:patient|name|mrn|dob|born|ssn|id|tel|phone|accession)\b[ ]*[:#=]
@@ -46,6 +47,19 @@ def looks_identifying(text: str) -> bool:
 
 
 @dataclass(frozen=True)
+class Removed:
+    """An element that is not kept.
+
+    Attributes:
+        element: Decoded.
+        described: Whether it is a description, or private: its words may be ordinary, its numbers are not.
+    """
+
+    element: DataElement
+    described: bool
+
+
+@dataclass(frozen=True)
 class Identifiers:
     """What identifies the patient and others in one file, to be searched for in what is kept of it.
 
@@ -56,9 +70,9 @@ class Identifiers:
     known: frozenset[str] = field(repr=False)
 
     @classmethod
-    def of(cls, elements: Iterable[DataElement]) -> Identifiers:
+    def of(cls, removed: Iterable[Removed]) -> Identifiers:
         """The identifiers in elements that are removed or replaced."""
-        return cls(frozenset(part for element in elements for part in _parts(element)))
+        return cls(frozenset(part for one in removed for part in _parts(one)))
 
     def within(self, text: str) -> bool:
         """Whether one of them stands in a text."""
@@ -71,20 +85,24 @@ class Identifiers:
         return any(coded in lowered for part in self.known for coded in _encodings(part))
 
 
-def _parts(element: DataElement) -> Iterable[str]:
-    if element.VR not in STRING_VRS or element.VR in ("DA", "TM", "UI"):
+def _parts(removed: Removed) -> Iterable[str]:
+    element = removed.element
+    if element.VR not in STRING_VRS or element.VR in ("DA", "TM", "DT", "UI", "AS"):
         return
     for value in values_of(element):
         text = str(value).strip().lower()
         if element.VR == "PN":
             yield from (part for part in _SEPARATORS.split(text) if len(part) >= _PART)
-        elif element.VR in TEXT_VRS and _is_number(text):
-            yield text
+        elif element.VR in TEXT_VRS:
+            yield from _RECORDS.findall(text)
+            if not removed.described and _is_one(text):
+                yield text
 
 
-def _is_number(text: str) -> bool:
-    """Whether it is one identifier, as of a patient, an order or a telephone, rather than words."""
-    return len(text) >= _NUMBER and any(letter.isdigit() for letter in text) and len(text) <= 64
+def _is_one(text: str) -> bool:
+    """Whether it is one identifier, as of a patient, an order, a place or a telephone."""
+    least = _NUMBER if any(letter.isdigit() for letter in text) else _WORDS
+    return least <= len(text) <= 64
 
 
 def _encodings(part: str) -> Iterable[bytes]:
