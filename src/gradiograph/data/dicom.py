@@ -53,7 +53,7 @@ def dicom(
     """DICOM files below a folder, at any depth: CR, DX, CT, MR and others; images, studies, or series as volumes.
 
     Values are rescaled to the units of the modality, then windowed; MONOCHROME1 is turned. Uncompressed, RLE, JPEG,
-    JPEG-LS, JPEG 2000 and HTJ2K are read. Series are put together by where their slices lie in the patient, and turned
+    JPEG-LS and JPEG 2000 are read. Series are put together by where their slices lie in the patient, and turned
     to RAS+. Files that cannot be used are refused with a line each, and the others go on. Nothing is de-identified.
 
     Args:

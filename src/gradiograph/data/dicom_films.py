@@ -48,7 +48,7 @@ def film_dataset(listing: DicomListing, films: Films) -> Dataset:
     """
     found = _first_of_studies(listing.found) if films.one_per_study else listing.found
     left_out = len(listing.found) - len(found)
-    reader = _Reader(listing.total, films)
+    reader = _Reader(listing, films)
     usable: list[tuple[Found, int]] = []
     lines = []
     for one in found:
@@ -118,26 +118,23 @@ def _order(one: Found, keyword: str) -> float:
 class _Reader:
     """Reads frames; the last ones, at their final size, stay in memory."""
 
-    def __init__(self, total: int, films: Films) -> None:
-        self.total, self.films = total, films
+    def __init__(self, listing: DicomListing, films: Films) -> None:
+        self.total, self.films = listing.total, films
+        self.found = {one.position: one for one in listing.found}
         self.places: list[tuple[Found, int]] = []
         size = 4 * films.channels * films.image_size**2
-        self._known: dict[tuple[int, int], NDArray[np.float32]] = {}
-        self._room = max(1, CACHE_BYTES // size)
-        self._one = lru_cache(maxsize=self._room)(self._read_again)
+        self._film = lru_cache(maxsize=max(1, CACHE_BYTES // size))(self._decoded)
 
     def reason_against(self, one: Found) -> str | None:
-        """The line about a file that cannot be used; None for one that can, whose frames are then kept."""
+        """The line about a file that cannot be used; None for one that can."""
         films = self.films
         try:
-            edge = min(one.image.rows, one.image.columns)
-            if edge < films.image_size and not films.upsample:
-                msg = (
-                    f"is {one.image.columns} x {one.image.rows} pixels, smaller than image_size = {films.image_size}. "
-                )
+            if min(one.image.rows, one.image.columns) < films.image_size and not films.upsample:
+                sides = f"{one.image.columns} x {one.image.rows}"
+                msg = f"is {sides} pixels, smaller than image_size = {films.image_size}. "
                 raise Refused(msg + "Lower image_size, or set upsample = true")
             for frame in range(one.image.frames if films.verify else 0):
-                self._keep(one, frame)
+                self._film(one.position, frame)
         except Refused as why:
             return refusal(one.position, self.total, why)
         return None
@@ -147,26 +144,15 @@ class _Reader:
         films = self.films
         images = np.empty((len(indices), films.channels, films.image_size, films.image_size), np.float32)
         for row, number in enumerate(indices):
-            images[row] = self._one(range(len(self.places))[number])
+            one, frame = self.places[number]
+            try:
+                images[row] = self._film(one.position, frame)
+            except Refused as why:
+                raise DataProblem(refusal(one.position, self.total, why)) from None
         return images
 
-    def _keep(self, one: Found, frame: int) -> None:
-        small = self._small(one, frame)
-        if len(self._known) < self._room:
-            self._known[one.position, frame] = small
-
-    def _read_again(self, number: int) -> NDArray[np.float32]:
-        one, frame = self.places[number]
-        known = self._known.pop((one.position, frame), None)
-        if known is not None:
-            return known
-        try:
-            return self._small(one, frame)
-        except Refused as why:
-            raise DataProblem(refusal(one.position, self.total, why)) from None
-
-    def _small(self, one: Found, frame: int) -> NDArray[np.float32]:
-        film = read_film(one.image, frame, self.films.window)
+    def _decoded(self, position: int, frame: int) -> NDArray[np.float32]:
+        film = read_film(self.found[position].image, frame, self.films.window)
         if film.ndim == 3 and self.films.channels == 1:
             film = film @ LUMA
         planes = [film] if film.ndim == 2 else [film[..., channel] for channel in range(3)]
