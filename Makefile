@@ -9,7 +9,7 @@ INSTALLED := $(VENV)/.installed
 .PHONY: help demo test check bench clean
 
 help:
-	@echo 'make demo    run the built-in audit on the built-in phantom; prints where the report is'
+	@echo 'make demo    run the built-in audits on the built-in phantom; prints where the reports are'
 	@echo 'make test    linters, type check, import rules, then the whole test suite'
 	@echo 'make check   the linters, the type check and the import rules only'
 	@echo 'make bench   measure time and memory'
