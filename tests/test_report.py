@@ -403,3 +403,30 @@ def test_ten_thousand_rows_can_be_rendered(writer):
             writer.log.write_cell(cell, rows, None)
     assert len(writer.log.rows()) == 10_000
     assert "qsgd(levels=8)" in render(writer.done())
+
+
+BUDGET = {
+    "site": "site 0", "unit": "image", "delta": 1e-5, "epsilon": 7.996, "kind": "tight", "difference": 0.012,
+    "values": {"Opacus PRV": 8.008, "dp-accounting PLD": 7.996}, "group": 3, "group_epsilon": 31.5, "claimed": 8.0,
+}  # fmt: skip
+PRIVACY = {
+    "protocol": PROTOCOL, "defence": NOISE, "noise_multiplier": 0.5, "trained": [BUDGET, BUDGET | {"epsilon": 6.0}],
+    "attacked": [BUDGET | {"group": 1}], "films": 100, "identification_bound": 0.256, "membership_advantage": 0.31,
+    "meaning": ["Shown 100 films.", "Asked whether."],
+}  # fmt: skip
+
+
+def test_a_formal_guarantee_says_yes_which_of_whom_by_whose_account_and_what_it_bounds(tmp_path):
+    writer = Writer(tmp_path / "run", privacy=[PRIVACY]).victims().attack("none", 0.9).attack(NOISE, 0.3)
+    page, text = render(writer.log), render_markdown(writer.log)
+    for told in (
+        "yes: (3, 1e-5)-DP Accounted: epsilon 7.996 of one image at delta 1e-05",
+        "Opacus PRV 8.008, dp-accounting PLD 7.996; difference 0.012",
+        "31.5 of a patient with 3",
+        "25.6 % of 100 films",
+        "Shown 100 films. Asked whether.",
+    ):
+        assert told in page
+        assert told in text
+    assert "What is guaranteed" in page
+    assert "What is guaranteed" not in render(Writer(tmp_path / "bare").victims().attack("none", 0.9).log)

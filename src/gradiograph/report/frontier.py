@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from gradiograph.report.findings import findings
+from gradiograph.report.privacy import IDENTIFICATION, excess_bound
 from gradiograph.report.results import UNDEFENDED, Results, Setting, task_at
 from gradiograph.report.statistics import Interval
 from gradiograph.report.utility import FEDERATED, Model, baseline, score
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from gradiograph.report.findings import Finding
-
-IDENTIFICATION = "identification_top1"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +38,7 @@ class Point:
         loss: What it lost against no protection; positive is worse.
         bytes_up: What all clients send in a round.
         seconds: Of a round of training.
+        bound: The most by which any attack can identify films more often than a guess; None without a formal guarantee.
         on_front: No other protection leaks less and is at least as useful, or the other way round.
     """
 
@@ -55,6 +55,7 @@ class Point:
     loss: Estimate
     bytes_up: float
     seconds: float
+    bound: float | None = None
     on_front: bool = False
 
 
@@ -82,14 +83,15 @@ def to_csv(points: Sequence[Point]) -> bytes:
         useful = (p.utility.value, p.utility.low, p.utility.high, p.loss.value, p.loss.low, p.loss.high)
         numbers = ["" if value is None else value for value in (*leak, *useful)]
         place = (*p.setting, p.defence, p.family, p.metric, p.attack, p.round)
-        writer.writerow([*place, *numbers, p.bytes_up, p.seconds, "true" if p.on_front else "false"])
+        bound = "" if p.bound is None else p.bound
+        writer.writerow([*place, *numbers, p.bytes_up, p.seconds, "true" if p.on_front else "false", bound])
     return buffer.getvalue().encode()
 
 
 COLUMNS = (
     "task", "protocol", "defence", "family", "metric", "attack", "round", "leakage", "leakage_low", "leakage_high",
     "leakage_upper", "utility", "utility_low", "utility_high", "loss", "loss_low", "loss_high", "bytes_per_round",
-    "seconds_per_round", "on_front",
+    "seconds_per_round", "on_front", "bound",
 )  # fmt: skip
 
 
@@ -109,6 +111,7 @@ def _point(results: Results, found: Sequence[Model], model: Model) -> Point | No
         loss = Estimate(value=0.0) if model.predictions else Estimate(value=None, undefined="the training failed")
     else:
         loss = model.loss(reference, measure)
+    identified = strongest.attacked.metric == IDENTIFICATION
     return Point(
         setting=model.setting,
         defence=model.defence,
@@ -123,6 +126,7 @@ def _point(results: Results, found: Sequence[Model], model: Model) -> Point | No
         loss=loss,
         bytes_up=model.bytes_up,
         seconds=model.seconds,
+        bound=excess_bound(results, model.setting, model.defence) if identified else None,
     )
 
 

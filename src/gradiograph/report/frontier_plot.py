@@ -50,6 +50,7 @@ def frontier_chart(points: Sequence[Point], references: Mapping[str, float], sco
             [_percent(p)[0] for p in front], [p.utility.value or 0.0 for p in front], "o", ms=13, mfc="none",
             mec=MUTED, linestyle="none", label="Pareto front", zorder=1,
         )  # fmt: skip
+        _bounds(axis, [point for point in shown if point.bound is not None])
         title = measure(shown[0].metric).title
         axis.set_xlabel(f"{title} beyond the control{_unit(shown[0])}: leaks more to the right")
         axis.set_ylabel(f"{score} of the trained model")
@@ -70,6 +71,14 @@ def _line(axis: Axes, points: Sequence[Point], colour: str) -> None:
     name = "no protection" if points[0].family == UNDEFENDED else points[0].family
     axis.plot([mean for mean, _, _ in across], [u.value or 0.0 for u in up], "o-", ms=5, color=colour, linewidth=1.4,
               label=short(name, _LEGEND))  # fmt: skip
+
+
+def _bounds(axis: Axes, points: Sequence[Point]) -> None:
+    """A mark where the formal guarantee ends what any attack can do."""
+    across = [measure(point.metric).factor * (point.bound or 0.0) for point in points]
+    if points:
+        axis.plot(across, [point.utility.value or 0.0 for point in points], "|", ms=14, mew=2, color="#b3261e",
+                  linestyle="none", label="formal bound on any attack")  # fmt: skip
 
 
 def _percent(point: Point) -> tuple[float, float, float]:

@@ -19,6 +19,7 @@ from gradiograph.report.gallery import Gallery
 from gradiograph.report.inputs import inputs
 from gradiograph.report.plots import leakage, objectives
 from gradiograph.report.policy import policy_of, rule
+from gradiograph.report.privacy import TITLES, budgets
 from gradiograph.report.results import UNDEFENDED, Results, Setting
 from gradiograph.report.tables import blocks, columns, references, wires
 from gradiograph.report.utility import FEDERATED, models, name_of, score, utility_tables
@@ -83,6 +84,8 @@ def render(log: Log) -> str:
         attacked=basis(*(len({getattr(row, part) for row in attacked}) for part in ("record", "batch", "seed"))),
         seeds=sorted({row.seed for row in results.rows}),
         ceiling_meaning=CEILING_MEANING,
+        budgets=budgets(results),
+        budget_titles=TITLES,
         utility=_utility(results, found),
         policy=policy,
         rulings=rule(results, policy, found) if policy else (),

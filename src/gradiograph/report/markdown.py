@@ -10,6 +10,7 @@ from gradiograph.report.ceiling import CEILING_MEANING, CeilingBlock, ceilings
 from gradiograph.report.failures import not_measured
 from gradiograph.report.inputs import inputs
 from gradiograph.report.policy import policy_of, rule
+from gradiograph.report.privacy import TITLES, budgets
 from gradiograph.report.results import UNDEFENDED, Results
 from gradiograph.report.tables import Entry, Line, blocks, columns, references
 from gradiograph.report.utility import Model, models, utility_tables
@@ -56,6 +57,7 @@ def render_markdown(log: Log) -> str:
             lines += [_table_row(name, line, block.guarantee) for line in block.lines]
         lines += [_table_row("", line, "") for line in references(results, setting, metrics)]
         lines += _ceiling(ceilings(results, setting, metrics), metrics)
+    lines += _budgets(results)
     lines += _utility(results, found)
     missing = not_measured(results)
     lines += ["", "## Not measured", ""] if missing else []
@@ -88,6 +90,16 @@ def _utility(results: Results, found: Sequence[Model]) -> list[str]:
             elsewhere = [line.foreign] if foreign else []
             cells = [name, *line.values, line.loss, line.sites, *elsewhere, line.sent, line.seconds]
             lines.append(f"| {' | '.join(map(_plain, cells))} |")
+    return lines
+
+
+def _budgets(results: Results) -> list[str]:
+    """What protections with a formal guarantee spend and bound; no lines where there are none."""
+    lines: list[str] = []
+    for table in budgets(results):
+        lines += ["", f"## Privacy budget: {_plain(table.protocol)}", "", *_head(list(TITLES))]
+        lines += [f"| {' | '.join(map(_plain, line.cells))} |" for line in table.lines] + [""]
+        lines += [f"- **{_plain(line.cells[0])}.** {_plain(' '.join(line.meaning))}" for line in table.lines]
     return lines
 
 

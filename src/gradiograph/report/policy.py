@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from gradiograph.report.failures import failed_runs
 from gradiograph.report.findings import findings
-from gradiograph.report.frontier import IDENTIFICATION
+from gradiograph.report.privacy import IDENTIFICATION
 from gradiograph.report.results import ATTACK, MISMATCHED, UNDEFENDED, Results, Setting, task_at
 from gradiograph.report.statistics import Key, difference
 from gradiograph.report.utility import Model, baseline, models, score

@@ -7,6 +7,7 @@ from statistics import fmean, median
 from typing import TYPE_CHECKING
 
 from gradiograph.report.findings import findings
+from gradiograph.report.privacy import guarantee
 from gradiograph.report.results import ATTACK, MEAN, MISMATCHED, STOCK, UNDEFENDED, Results, Setting
 from gradiograph.report.statistics import Key, Values, summary
 from gradiograph.report.wording import basis, number, seconds, size, span
@@ -84,7 +85,7 @@ def blocks(results: Results, setting: Setting, metrics: Sequence[str]) -> list[B
                     basis=basis(finding.attacked.films, finding.attacked.batches, finding.attacked.seeds),
                 )
             )
-        found.append(Block(defence=defence, guarantee=_guarantee(results, defence), lines=tuple(lines)))
+        found.append(Block(defence=defence, guarantee=guarantee(results, defence), lines=tuple(lines)))
     return found
 
 
@@ -113,16 +114,10 @@ def wires(results: Results, setting: Setting) -> list[Wire]:
             defence=defence,
             size=size(weight),
             relative=f"{100 * weight / clean:.3g} %" if clean else "unknown",
-            guarantee=_guarantee(results, defence),
+            guarantee=guarantee(results, defence),
         )
         for defence, weight in sizes.items()
     ]
-
-
-def _guarantee(results: Results, defence: str) -> str:
-    """The formal guarantee in words; "no" where there is none."""
-    entry = results.entries("defences").get(defence, {})
-    return str(entry.get("guarantee") or "no")
 
 
 def _entry(results: Results, key: Key) -> Entry | None:
