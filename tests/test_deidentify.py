@@ -270,8 +270,8 @@ def test_resuming_does_only_what_is_left(tmp_path, monkeypatch):
     with pytest.raises(LogProblem, match="--resume"):
         deid.deidentify_folder(source, out, deid.Profile(), KEY)
     lines = (out / JOURNAL).read_text().splitlines(keepends=True)
-    (out / json.loads(lines[1])["output"]).unlink()
-    (out / JOURNAL).write_text("".join(lines[:3]) + lines[3][:20])  # the last line was cut by the interruption
+    (out / json.loads(lines[2])["output"]).unlink()
+    (out / JOURNAL).write_text("".join(lines[:4]) + lines[4][:20])  # the last line was cut by the interruption
     made = []
     real = one.deidentify_dicom
 
@@ -283,6 +283,12 @@ def test_resuming_does_only_what_is_left(tmp_path, monkeypatch):
     found = deid.deidentify_folder(source, out, deid.Profile(), KEY, resume=True)
     assert (found["deidentified"], len(made)) == (4, 2)
     assert len(list(out.rglob("*.dcm"))) == 4
+    for profile, key in (
+        (deid.Profile(frozenset({deid.Option.UIDS})), KEY),
+        (deid.Profile(), replace(KEY, key=b"x" * 32)),
+    ):
+        with pytest.raises(LogProblem, match="another key"):
+            deid.deidentify_folder(source, out, profile, key, resume=True)
 
 
 def test_two_processes_do_the_same_as_one(tmp_path):
@@ -468,7 +474,7 @@ def test_a_medium_gets_a_new_index(tmp_path):
         assert instance.load().PatientIdentityRemoved == "YES"
     listed._stage["t"].cleanup()
     assert not list(out.rglob("*.dcm"))
-    entries = [json.loads(line) for line in (out / JOURNAL).read_text().splitlines()]
+    entries = [json.loads(line) for line in (out / JOURNAL).read_text().splitlines()[1:]]
     assert all((out / entry["output"]).is_file() for entry in entries)
     again = deid.deidentify_folder(source, out, deid.Profile(), KEY, resume=True)
     assert again == found

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from gradiograph.core.errors import BadInput, BadSetting, LogProblem
 from gradiograph.deid.blacken import Finder
 from gradiograph.deid.dicom_file import is_index
-from gradiograph.deid.journal import EVIDENCE, JOURNAL, Entry, evidence, read_journal
+from gradiograph.deid.journal import EVIDENCE, JOURNAL, Entry, evidence, head, read_journal
 from gradiograph.deid.medium import PENDING, write_media
 from gradiograph.deid.names import new_name
 from gradiograph.deid.one import Made, deidentify_dicom
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
+_TABLE = f"{EDITION}, Table E.1-1"
 _QUEUE = 4  # files that wait for each worker
 _FILE_NAME = 8  # letters
 
@@ -126,9 +127,10 @@ def deidentify_folder(
     """
     tasks = list(_tasks(source, out))
     journal = out / JOURNAL
-    kept = _kept(out, tasks, pseudonyms, resume=resume)
+    first = head(_TABLE, profile.codes, pseudonyms.name("key", "check"))
+    kept = _kept(out, tasks, pseudonyms, first) if resume else _none(out)
     out.mkdir(mode=0o700, parents=True, exist_ok=True)
-    write_whole(journal, "".join(entry.line() for entry in kept).encode())
+    write_whole(journal, _lines(first, kept))
     done = {entry.file for entry in kept}
     left = [task for task in tasks if pseudonyms.name("file", task.name) not in done]
     worker = Worker(out, profile, pseudonyms)
@@ -141,8 +143,8 @@ def deidentify_folder(
             progress(len(entries), len(tasks))
     entries = write_media(out, entries, {task.number: task.name for task in tasks}, pseudonyms)
     entries.sort(key=lambda entry: entry.number)
-    write_whole(journal, "".join(entry.line() for entry in entries).encode())
-    found = evidence(entries, profile=f"{EDITION}, Table E.1-1", codes=profile.codes)
+    write_whole(journal, _lines(first, entries))
+    found = evidence(entries, profile=_TABLE, codes=profile.codes)
     write_whole(out / EVIDENCE, (json.dumps(found, indent=1) + "\n").encode())
     return found
 
@@ -164,17 +166,23 @@ def _tasks(source: Path, out: Path) -> Iterator[Task]:
         yield Task(number, path, path.relative_to(root).as_posix())
 
 
-def _kept(out: Path, tasks: Iterable[Task], pseudonyms: Pseudonyms, *, resume: bool) -> list[Entry]:
+def _none(out: Path) -> list[Entry]:
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        msg = "The output folder exists and is not empty; choose another, or go on with --resume."
+        raise LogProblem(msg)
+    return []
+
+
+def _kept(out: Path, tasks: Iterable[Task], pseudonyms: Pseudonyms, first: str) -> list[Entry]:
     """The entries of an earlier run whose files are still there, in input and output."""
-    if not resume:
-        if out.exists() and (not out.is_dir() or any(out.iterdir())):
-            msg = "The output folder exists and is not empty; choose another, or go on with --resume."
-            raise LogProblem(msg)
-        return []
     numbers = {pseudonyms.name("file", task.name): task.number for task in tasks}
-    earlier = read_journal(out / JOURNAL)
+    earlier = read_journal(out / JOURNAL, first)
     there = [entry for entry in earlier if entry.file in numbers and entry.output and (out / entry.output).is_file()]
     return [replace(entry, number=numbers[entry.file]) for entry in there]
+
+
+def _lines(first: str, entries: Iterable[Entry]) -> bytes:
+    return "".join([first, *(entry.line() for entry in entries)]).encode()
 
 
 def _run(worker: Worker, tasks: list[Task], workers: int) -> Iterator[Entry]:

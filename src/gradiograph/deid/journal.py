@@ -47,13 +47,34 @@ class Entry:
         return json.dumps({key: value for key, value in asdict(self).items() if value}, sort_keys=True) + "\n"
 
 
-def read_journal(path: Path) -> list[Entry]:
+def head(profile: str, codes: Iterable[tuple[str, str]], key_check: str) -> str:
+    """The first line of a log: under what it is written.
+
+    Args:
+        profile: The edition of the table.
+        codes: Of the profile and its options.
+        key_check: A pseudonym that only the same key gives.
+    """
+    return json.dumps({"version": 1, "profile": profile, "codes": [code for code, _ in codes], "key": key_check}) + "\n"
+
+
+def read_journal(path: Path, first: str) -> list[Entry]:
     """The entries of a log, without a last line that an interruption cut off.
 
+    Args:
+        path: The log.
+        first: Its first line, as `head` makes it for the run that goes on.
+
     Raises:
-        LogProblem: a line before the last is damaged.
+        LogProblem: it was written under another profile, options or key, or a line before the last is damaged.
     """
-    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    written, *lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else [first.rstrip()]
+    if written != first.rstrip():
+        msg = (
+            "The output was begun with another profile, other options or another key; continue with the same, or "
+            "de-identify into a new folder."
+        )
+        raise LogProblem(msg)
     entries = []
     for number, line in enumerate(lines, 1):
         try:
@@ -62,7 +83,7 @@ def read_journal(path: Path) -> list[Entry]:
         except (ValueError, TypeError):
             if number == len(lines):
                 break
-            msg = f"Line {number} of the output's {JOURNAL} is damaged; de-identify into a new folder."
+            msg = f"Line {number + 1} of the output's {JOURNAL} is damaged; de-identify into a new folder."
             raise LogProblem(msg) from None
     return entries
 
