@@ -29,6 +29,7 @@ NOISE = (
 _PRIVACY = re.compile(
     r"[pP]riva(cy|te|ti[sz]e)|[sS]ensitivity|noise_mult|(^|_)[lc]?dp(_|$)|^DP[A-Z_]|Dp[A-Z]|[aA]nonymi"
 )
+_BUDGET = {"epsilon", "delta"}
 _CLIP = re.compile(r"clip|clamp", re.IGNORECASE)
 _LOSSY = re.compile(r"^(quantile|percentile|topk|top_k|quanti[sz]e\w*|sign|sparsif\w+)_?$", re.IGNORECASE)
 _SELECTION = {"topk", "argsort", "argpartition", "nonzero", "quantile", "percentile", "kthvalue", "where"}
@@ -45,7 +46,7 @@ def own_mechanisms(source: Source) -> Iterator[Setup]:
     privacy, it is also what keeps a division finite; together with `delta` it is one.
     """
     clips = any(_CLIP.search(word) for word in source.words)
-    for module in source.modules:
+    for module in (each for each in source.modules if any(map(_PRIVACY.search, each.words)) or each.words >= _BUDGET):
         owners = _owners(module)
         for function in module.functions:
             owner = owners.get(function, function)
@@ -53,8 +54,8 @@ def own_mechanisms(source: Source) -> Iterator[Setup]:
             drawn = list(calls(function, *NOISE))
             if drawn and (named or _speaks_of_privacy(function)):
                 yield _noisy(source, module, function, drawn[-1], clips=clips)
-            lossy = tuple(sorted(word for word in words(function) if _LOSSY.match(word)))
-            if named and lossy and not any(calls(owner, *NOISE)):
+            lossy = tuple(sorted(word for word in words(function) if _LOSSY.match(word))) if named else ()
+            if lossy and not any(calls(owner, *NOISE)):
                 yield Setup(where=f"{module.at(function)} {function.name}", noiseless=lossy)
 
 
@@ -68,7 +69,7 @@ def _speaks_of_privacy(function: Function) -> bool:
     """By a word of its own, not of a function inside it."""
     inner = (node for node in ast.walk(function) if isinstance(node, Function) and node is not function)
     own = words(function) - {word for node in inner for word in words(node)}
-    return any(map(_PRIVACY.search, own)) or {"epsilon", "delta"} <= own
+    return any(map(_PRIVACY.search, own)) or own >= _BUDGET
 
 
 def _noisy(source: Source, module: Module, function: Function, draw: ast.Call, *, clips: bool) -> Setup:

@@ -27,10 +27,20 @@ class Module:
     name: str
     tree: ast.Module
 
-    @property
-    def functions(self) -> Iterator[Function]:
+    @cached_property
+    def functions(self) -> tuple[Function, ...]:
         """All functions and methods."""
-        return (node for node in ast.walk(self.tree) if isinstance(node, Function))
+        return tuple(node for node in ast.walk(self.tree) if isinstance(node, Function))
+
+    @cached_property
+    def calls(self) -> tuple[ast.Call, ...]:
+        """All calls."""
+        return tuple(node for node in ast.walk(self.tree) if isinstance(node, ast.Call))
+
+    @cached_property
+    def words(self) -> frozenset[str]:
+        """Every name in the file."""
+        return frozenset(words(self.tree))
 
     def at(self, node: ast.AST) -> str:
         """Where a node is: file and line."""
@@ -56,7 +66,7 @@ class Source:
     @cached_property
     def words(self) -> frozenset[str]:
         """Every name in the app."""
-        return frozenset(word for module in self.modules for word in words(module.tree))
+        return frozenset(word for module in self.modules for word in module.words)
 
     def value(self, node: ast.AST | None) -> Any:  # noqa: ANN401 - whatever constant the source holds
         """The constant that an expression is, None where that cannot be read off."""
@@ -65,8 +75,7 @@ class Source:
     def calls(self, *names: str) -> Iterator[tuple[Module, ast.Call]]:
         """All calls of functions or methods of these names."""
         for module in self.modules:
-            for call in calls(module.tree, *names):
-                yield module, call
+            yield from ((module, call) for call in module.calls if name_of(call) in names)
 
 
 def calls(tree: ast.AST, *names: str) -> Iterator[ast.Call]:
