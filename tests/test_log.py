@@ -19,8 +19,7 @@ from PIL import Image
 from gradiograph.core.errors import LogProblem
 from gradiograph.core.records import Row
 from gradiograph.core.seeds import numpy_stream
-from gradiograph.log import Cell, Log, cell_id
-from gradiograph.log import log as log_module
+from gradiograph.log import Cell, Log, cell_id, pictures
 
 CELL = Cell(
     id="c1", task="lenet", protocol="fedsgd", defence="none", attack="rog", control="none", batch=0, seed=7,
@@ -170,7 +169,7 @@ def test_a_write_that_fails_leaves_no_trace(log, monkeypatch):
     def fail(image, largest=None):
         raise OSError("disk full")
 
-    monkeypatch.setattr(log_module, "png", fail)
+    monkeypatch.setattr(pictures, "png", fail)
     with pytest.raises(OSError, match="disk full"):
         log.write_cell(CELL, [ROW], films())
     assert not log.has_cell("c1")

@@ -22,10 +22,10 @@ from gradiograph.log.atomic import (
     write_new,
 )
 from gradiograph.log.cell import Cell
-from gradiograph.log.pictures import pack, png, unpack
+from gradiograph.log.pictures import fill_images, unpack
 from gradiograph.log.rows import place, read_lines, to_csv, to_lines
 from gradiograph.log.trainings import Trainings
-from gradiograph.log.victims import Victims
+from gradiograph.log.victims import Victims, fill_victims, read_victims
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -143,7 +143,7 @@ class Log:
         with new_folder(self._cell_folder(cell.id)) as folder:
             write_new(folder / "rows.jsonl", lines)
             if images is not None:
-                _write_images(folder, images)
+                fill_images(folder, images)
             write_new(folder / "cell.json", (json.dumps(asdict(cell), indent=1) + "\n").encode())
 
     def files(self, cell_id: str) -> dict[str, bytes]:
@@ -215,10 +215,9 @@ class Log:
         """
         if self.has_victims(batch):
             return
-        entry = {"records": list(records), "labels": list(labels)}
+        victims = Victims(records=tuple(records), labels=tuple(labels), images=images)
         with new_folder(self._directory / "victims" / str(int(batch))) as folder:
-            _write_images(folder, images)
-            write_new(folder / "victims.json", (json.dumps(entry, indent=1, ensure_ascii=False) + "\n").encode())
+            fill_victims(folder, victims)
 
     def has_victims(self, batch: int) -> bool:
         """Whether the originals of this batch are there."""
@@ -233,11 +232,7 @@ class Log:
         if not self.has_victims(batch):
             msg = f"The originals of batch {batch} are not in the log; continue the run with --resume."
             raise LogProblem(msg)
-        folder = self._directory / "victims" / str(int(batch))
-        entry = json.loads((folder / "victims.json").read_text(encoding="utf-8"))
-        return Victims(
-            records=tuple(entry["records"]), labels=tuple(entry["labels"]), images=unpack(folder / "images.npz")
-        )
+        return read_victims(self._directory / "victims" / str(int(batch)))
 
     def export_csv(self) -> Path:
         """Write all rows to `rows.csv` in the run's folder.
@@ -263,13 +258,6 @@ class Log:
 
     def _cell_folders(self) -> Iterable[Path]:
         return (path for path in (self._directory / "cells").glob("*") if path.is_dir() and not is_temporary(path))
-
-
-def _write_images(folder: Path, images: NDArray[Any]) -> None:
-    write_new(folder / "images.npz", pack(images))
-    for number, image in enumerate(images):
-        # Only to look at, and made from the array beside it: not worth the wait for the disk.
-        write_new(folder / f"{number}.png", png(image), sync=False)
 
 
 def _read_cell(folder: Path) -> Cell:

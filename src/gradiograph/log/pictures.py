@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
+from gradiograph.log.atomic import write_new
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -32,6 +34,14 @@ def pack(images: NDArray[Any]) -> bytes:
     buffer = io.BytesIO()
     np.savez_compressed(buffer, images=kept)
     return buffer.getvalue()
+
+
+def fill_images(folder: Path, images: NDArray[Any]) -> None:
+    """Write the array and a picture of each image into a folder of `atomic.new_folder`."""
+    write_new(folder / "images.npz", pack(images))
+    for number, image in enumerate(images):
+        # Only to look at, and made from the array beside it: not worth the wait for the disk.
+        write_new(folder / f"{number}.png", png(image), sync=False)
 
 
 def unpack(path: Path) -> NDArray[np.float32]:

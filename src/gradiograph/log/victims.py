@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from gradiograph.log.atomic import write_new
+from gradiograph.log.pictures import fill_images, unpack
+
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import numpy as np
     from numpy.typing import NDArray
 
@@ -23,3 +29,17 @@ class Victims:
     records: tuple[str, ...]
     labels: tuple[str, ...]
     images: NDArray[np.float32] = field(repr=False)
+
+
+def fill_victims(folder: Path, victims: Victims) -> None:
+    """Write a batch into a folder of `atomic.new_folder`."""
+    entry = {"records": list(victims.records), "labels": list(victims.labels)}
+    fill_images(folder, victims.images)
+    write_new(folder / "victims.json", (json.dumps(entry, indent=1, ensure_ascii=False) + "\n").encode())
+
+
+def read_victims(folder: Path) -> Victims:
+    """The batch that `fill_victims` wrote."""
+    entry = json.loads((folder / "victims.json").read_text(encoding="utf-8"))
+    images = unpack(folder / "images.npz")
+    return Victims(records=tuple(entry["records"]), labels=tuple(entry["labels"]), images=images)

@@ -9,7 +9,7 @@ from gradiograph.deid.descriptions import vocabulary
 _WORD = re.compile(r"[^\W\d_]{4,}")
 _HARMLESS = frozenset({
     "dicom", "image", "images", "series", "study", "slice", "scan", "unknown", "removed", "none", "nifti",
-    "freesurfer", "nibabel", "mrtrix", "version", "time", "phase", "automatic", "manual", "chamber", "chambers", 
+    "freesurfer", "nibabel", "mrtrix", "version", "time", "phase", "automatic", "manual", "chamber", "chambers",
     "exposure",
     "control", "mode", "three", "two", "one", "default", "normal", "other",
 })  # fmt: skip
