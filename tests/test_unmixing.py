@@ -9,6 +9,7 @@ from torch import nn
 from attack_observations import ignore, observe, per_example
 from gradiograph.attacks.cone import extreme_rays, sharpen
 from gradiograph.attacks.eigen import fit_eigen, save_prior
+from gradiograph.attacks.feature_space import FeatureSpace
 from gradiograph.attacks.masks import seen_mixture, summands_of
 from gradiograph.attacks.mixture import LADDER, Mixture, row_space, unmix
 from gradiograph.attacks.scores import seen_scores
@@ -146,7 +147,7 @@ def test_features_within_a_known_space_are_found_under_much_more_noise():
     features, scale, masks, gradient, _ = two_class_gradient(8.0, 8000)
     space = torch.linalg.qr(torch.cat([features, noise_like(torch.empty(40, 8000).double(), "others")]).T).Q.T
     off = []
-    for known in (None, space):
+    for known in (None, FeatureSpace(space, torch.ones(len(space)))):
         chosen, summands = summands_of(seen_scores(gradient, 3, known), scale, stream(0, "starts"))
         error, places = nearest(summands_over_means(summands), features)
         off.append(error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
@@ -20,8 +21,21 @@ SMALLEST = 1e-9
 """Smallest squared singular value of a direction that is kept, as a share of the largest."""
 
 
-def feature_space(layer: SeenLayer, prior: EigenPrior, generator: torch.Generator, films: int = FILMS) -> Tensor:
-    """An orthonormal basis (K, D) of the features of films that the prior draws, in the middle of the client's path.
+@dataclass(frozen=True)
+class FeatureSpace:
+    """A Gaussian belief about the features of a film before anything of it was seen.
+
+    Attributes:
+        basis: (K, D), orthonormal rows, the weakest direction first.
+        energy: (K,), mean square of each coordinate over the films, positive.
+    """
+
+    basis: Tensor
+    energy: Tensor
+
+
+def feature_space(layer: SeenLayer, prior: EigenPrior, generator: torch.Generator, films: int = FILMS) -> FeatureSpace:
+    """The features of films that the prior draws, in the middle of the client's path.
 
     Noise of a gradient is spread over D directions, features lie near K of them: of the noise only K / D is left.
 
@@ -37,5 +51,5 @@ def feature_space(layer: SeenLayer, prior: EigenPrior, generator: torch.Generato
         drawn = torch.cat([features(prior.images(latent).clamp(0, 1))[0] for latent in torch.split(latents, BLOCK)])
         values, vectors = torch.linalg.eigh((drawn @ drawn.T).double())
         kept = values > SMALLEST * values[-1]
-        basis: Tensor = (vectors[:, kept] / values[kept].sqrt()).T.to(drawn) @ drawn
-    return basis
+        basis = (vectors[:, kept] / values[kept].sqrt()).T.to(drawn) @ drawn
+    return FeatureSpace(basis, (values[kept] / films).to(drawn))

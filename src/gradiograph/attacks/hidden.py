@@ -87,8 +87,10 @@ def quadratic(
     return Quadratic(here * layer.scale, weight * layer.scale**2)
 
 
-def hides(observation: Observation, name: str, mean: Tensor) -> bool:
-    """Whether the known channel changes the mean of this tensor's update: not noise or unbiased rounding alone.
+def hidden_share(observation: Observation, name: str, mean: Tensor) -> float:
+    """How far the known channel moves a tensor of the update from its mean, as a share of its norm.
+
+    Zero for noise and for unbiased rounding, which only spread it; zero too for a channel that is not known.
 
     Args:
         observation: What the server holds.
@@ -97,6 +99,6 @@ def hides(observation: Observation, name: str, mean: Tensor) -> bool:
     """
     defence = observation.defence
     if defence is None or defence == Chain():
-        return False
+        return 0.0
     sent = defence.expect(Belief({**seen_update(observation), name: mean})).mean[name]
-    return not torch.allclose(sent, mean, rtol=1e-4, atol=1e-6 * float(mean.abs().max()))
+    return float((sent - mean).norm() / mean.norm().clamp_min(torch.finfo(mean.dtype).tiny))

@@ -7,29 +7,32 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from gradiograph.attacks.hidden import quadratic
+from gradiograph.attacks.hidden import Quadratic, quadratic
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from gradiograph.attacks.dense_layer import SeenLayer
+    from gradiograph.attacks.feature_space import FeatureSpace
     from gradiograph.core.attack import Observation
 
 WEIGHINGS = 3
-LOUD = 4096
+LOUD = 2048
 """Columns that are looked at of a gradient of which the channel hid much: those of which it showed most."""
-EXPECTATIONS = 6
+EXPECTATIONS = 4
 """Steps of expectation and fit before the likelihood's own curvature is used."""
 FLOOR = 3e-4
 """Smallest variance that a row is believed with, as a share of the mean square of what was seen."""
-MODEL = (1e-2, 1e-3)
-"""What a mixture leaves of a row, first and last, as a share of its energy."""
-OUTSIDE = (0.03, 0.4)
-"""What a feature is believed to have outside the space of public features, first and last, as a share of its length."""
+MODEL = (0.02, 0.002)
+"""What a mixture within the space of public features leaves of a row, first and last, as a share of its energy."""
 NOISE_RANGE = (1 / 3, 3.0)
 """Of a row, in units of the median: no row counts for much more or much less than others."""
-SETTLED = 4
-"""Steps from the first to the last of OUTSIDE."""
+ROW_STEPS = 2
+"""Newton steps of the rows for each of the columns."""
+TRUST = 0.5
+"""How far a Newton step is believed to lead, as a share of what it changes."""
+WIDE = 30.0
+"""How much more energy than expected a row may have."""
 
 
 @dataclass(frozen=True)
@@ -47,15 +50,15 @@ class Scores:
     basis: Tensor
 
 
-def seen_scores(gradient: Tensor, count: int, space: Tensor | None) -> Scores:
+def seen_scores(gradient: Tensor, count: int, space: FeatureSpace | None) -> Scores:
     """The leading directions of a gradient to which noise was added, each row weighted by its own noise.
 
     Args:
         gradient: (U, D).
         count: B.
-        space: (K, D), orthonormal, where the directions lie; None is anywhere.
+        space: Where the directions lie; None is anywhere.
     """
-    rows = (gradient if space is None else gradient @ space.T).double()
+    rows = (gradient if space is None else gradient @ space.basis.T).double()
     noise = torch.ones(len(rows), 1).to(rows)
     energy = rows.square().sum(dim=1, keepdim=True)
     for _ in range(WEIGHINGS):
@@ -65,79 +68,135 @@ def seen_scores(gradient: Tensor, count: int, space: Tensor | None) -> Scores:
         rest = (energy - values.square().sum(dim=1, keepdim=True)).clamp_min(0) / (rows.shape[1] - count)
         noise = rest.sqrt().clamp_min(1e-3 * float(rest[energy > 0].median().sqrt()))
     basis = basis.to(gradient)
-    return Scores(values, noise.squeeze(1), basis if space is None else basis @ space)
+    return Scores(values, noise.squeeze(1), basis if space is None else basis @ space.basis)
 
 
 def hidden_scores(
-    observation: Observation, layer: SeenLayer, count: int, scale: Tensor, space: Tensor, steps: int
+    observation: Observation, layer: SeenLayer, count: int, scale: Tensor, space: FeatureSpace, steps: int
 ) -> Scores:
     """The factors of rank B that a channel which hid values makes likely, from the columns that it showed most of.
 
     Expectation and fit in turn within the space (the posterior mean of an entry is mean + variance * d log p / d mean:
-    Robbins 1956; Efron 2011, doi 10.1198/jasa.2011.tm11181), then Newton's steps for rows and columns in turn, the
-    columns free to leave the space. Each row is a measurement with thresholds of its own, so that a column's value is
-    found between them although most entries are hidden.
+    Robbins 1956; Efron 2011, doi 10.1198/jasa.2011.tm11181), then Newton's steps for the rows, each by itself, and for
+    all columns together within the space, with the space's energies as their prior. Films are alike, so that what tells
+    them apart is a small part of each: it is found because each row is a measurement with thresholds of its own, and a
+    column's value lies between them although most entries are hidden.
 
     Args:
         observation: Its defence must be known.
         layer: The layer.
         count: B.
         scale: (U,), how large each row is to be expected.
-        space: (K, D), where the features lie.
+        space: Where the features lie.
         steps: Of Newton.
     """
-    whole = layer.gradient[layer.weight]
-    shown = whole.square().sum(dim=0)
-    columns = shown.argsort(descending=True)[:LOUD]
-    columns = torch.unique(torch.cat([columns, whole.abs().amax(dim=0).argmax()[None]]))
-    seen = whole[:, columns]
-    upper = torch.linalg.qr(space[:, columns].T)
-    near = upper.Q.T
-    values, basis = _expected(observation, layer, count, scale, columns, near)
-    power, wide = seen.square().mean(), seen.shape[1]
-    prior = 3 * wide * power * (scale.square() / scale.square().mean()).clamp_min(FLOOR)
-    eye = torch.eye(count).to(seen)
-
-    def rows(values: Tensor, share: float) -> tuple[Tensor, Tensor, Tensor]:
-        variance = share * values.square().sum(dim=1, keepdim=True) / wide + FLOOR * power
-        slope, precision = quadratic(observation, layer, values @ basis, variance, columns).rows(basis)
-        return slope - values / prior[:, None], precision + eye / prior[:, None, None], variance
-
+    shown = _Shown.of(observation, layer, scale, space)
+    values, basis = _expected(shown, count)
     for step in range(steps):
         share = MODEL[0] * (MODEL[1] / MODEL[0]) ** (step / max(1, steps - 1))
-        outside = OUTSIDE[0] * (OUTSIDE[1] / OUTSIDE[0]) ** min(1.0, step / SETTLED)
-        slope, precision, variance = rows(values, share)
-        values = values + _solved(precision, slope)
-        off = basis - basis @ near.T @ near
-        slope, precision = quadratic(observation, layer, values @ basis, variance, columns).columns(values)
-        pull = wide / outside**2
-        basis = basis + _solved(precision + pull * eye, slope - pull * off.T).T
+        for _ in range(ROW_STEPS):
+            slope, precision = shown.rows(values, basis, share)
+            trust = (TRUST**2 * values.square().sum(dim=1)).clamp_min(1e-4 * TRUST**2 * shown.energy.max())
+            values = values + _solved(precision + torch.eye(count).to(basis) / trust[:, None, None], slope)
+        near = shown.quadratic(values, basis, share)
+        basis = shown.moved(basis, *near.columns(values))
         turned, turn = torch.linalg.qr(basis.T)
         values, basis = values @ turn.T, turned.T
-    _, precision, _ = rows(values, MODEL[1])
+    _, precision = shown.rows(values, basis, MODEL[1])
     errors = torch.linalg.inv(precision.double()).diagonal(dim1=1, dim2=2).mean(dim=1).sqrt()
     # Elsewhere the features are what the space says: basis = coefficients @ space.
-    coefficients = torch.linalg.solve_triangular(upper.R, near @ basis.T, upper=True).T
-    full = coefficients @ space
-    full[:, columns] = basis
+    coefficients = torch.linalg.solve_triangular(shown.upper, shown.near @ basis.T, upper=True).T
+    full = coefficients @ space.basis
+    full[:, shown.columns] = basis
     return Scores(values.double(), errors, full)
 
 
-def _expected(
-    observation: Observation, layer: SeenLayer, count: int, scale: Tensor, columns: Tensor, near: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Values (U, B) and orthonormal basis (B, n) within the space near (K, n), from nothing but each row's scale."""
-    seen = layer.gradient[layer.weight][:, columns]
-    power = seen.square().mean()
-    mean = torch.zeros_like(seen)
-    variance = power * (scale.square() / scale.square().mean()).clamp_min(FLOOR)[:, None]
+@dataclass(frozen=True, kw_only=True)
+class _Shown:
+    """The columns that are looked at, and what is known of them before.
+
+    Attributes:
+        observation: What the server holds.
+        layer: The layer.
+        columns: (n,).
+        seen: (U, n), the gradient there.
+        near: (K, n), orthonormal rows that span the space there.
+        upper: (K, K): space[:, columns].T = near.T @ upper.
+        tied: (K, K), float64, the prior's precision of a direction's coordinates along `near`.
+        energy: (U,), of a row, expected from its scale.
+    """
+
+    observation: Observation
+    layer: SeenLayer
+    columns: Tensor
+    seen: Tensor
+    near: Tensor
+    upper: Tensor
+    tied: Tensor
+    energy: Tensor
+
+    @classmethod
+    def of(cls, observation: Observation, layer: SeenLayer, scale: Tensor, space: FeatureSpace) -> _Shown:
+        whole = layer.gradient[layer.weight]
+        columns = whole.square().sum(dim=0).argsort(descending=True)[:LOUD]
+        columns = torch.unique(torch.cat([columns, whole.abs().amax(dim=0).argmax()[None]]))
+        seen = whole[:, columns]
+        near, upper = torch.linalg.qr(space.basis[:, columns].T)
+        # A direction that tells films apart has no part in what all have, the strongest coordinate.
+        spread = space.energy.double() / (space.energy.sum() - space.energy.max())
+        covariance = (upper.double() * spread) @ upper.double().T
+        covariance.diagonal().add_(1e-9 * covariance.trace())
+        relative = (scale.square() / scale.square().mean()).clamp_min(FLOOR)
+        return cls(
+            observation=observation,
+            layer=layer,
+            columns=columns,
+            seen=seen,
+            near=near.T,
+            upper=upper,
+            tied=torch.linalg.inv(covariance),
+            energy=seen.square().mean() * seen.shape[1] * relative,
+        )
+
+    def quadratic(self, values: Tensor, basis: Tensor, share: float) -> Quadratic:
+        """The likelihood near values @ basis, of which a share of each row's energy is not to be explained."""
+        left = share * values.square().sum(dim=1, keepdim=True) / len(self.columns)
+        variance = left + FLOOR * self.seen.square().mean()
+        return quadratic(self.observation, self.layer, values @ basis, variance, self.columns)
+
+    def rows(self, values: Tensor, basis: Tensor, share: float) -> tuple[Tensor, Tensor]:
+        """Slopes (U, B) and precisions (U, B, B) of the values, with their prior."""
+        slope, precision = self.quadratic(values, basis, share).rows(basis)
+        known = 1 / (WIDE * self.energy)
+        return slope - known[:, None] * values, precision + known[:, None, None] * torch.eye(len(basis)).to(basis)
+
+    def moved(self, basis: Tensor, slopes: Tensor, precisions: Tensor) -> Tensor:
+        """The basis (B, n) after a Newton step within the space; slopes (n, B), precisions (n, B, B)."""
+        count, size = len(basis), len(self.near)
+        hessian = torch.empty(count, size, count, size, dtype=torch.float64)
+        for a in range(count):
+            for b in range(count):
+                hessian[a, :, b] = (self.near * precisions[:, a, b]) @ self.near.T
+            hessian[a, :, a] += self.tied + 0.1 * size / TRUST**2 * torch.eye(size)
+        coordinates = (basis @ self.near.T).double()
+        gradient = (slopes.T @ self.near.T).double() - coordinates @ self.tied
+        step = torch.linalg.solve(hessian.reshape(count * size, -1), gradient.flatten()).reshape(count, size)
+        found: Tensor = (coordinates + step).to(basis) @ self.near
+        return found
+
+
+def _expected(shown: _Shown, count: int) -> tuple[Tensor, Tensor]:
+    """Values (U, B) and orthonormal basis (B, n) within the space, from nothing but each row's scale."""
+    mean, power = torch.zeros_like(shown.seen), shown.seen.square().mean()
+    variance = (shown.energy / shown.seen.shape[1])[:, None]
     for _ in range(EXPECTATIONS):
-        filled = mean + variance * quadratic(observation, layer, mean, variance, columns).slope
-        rows = filled @ near.T
-        noise = (filled - rows @ near).square().mean(dim=1, keepdim=True).sqrt()
+        near = quadratic(shown.observation, shown.layer, mean, variance, shown.columns)
+        filled = mean + variance * near.slope
+        rows = filled @ shown.near.T
+        noise = (filled - rows @ shown.near).square().mean(dim=1, keepdim=True).sqrt()
         weighted = rows / (noise / noise.median()).clamp(*NOISE_RANGE)
         _, vectors = torch.linalg.eigh((weighted.T @ weighted).double())
-        basis = vectors[:, -count:].T.to(seen) @ near
+        basis = vectors[:, -count:].T.to(mean) @ shown.near
         mean = (filled @ basis.T) @ basis
         variance = (filled - mean).square().mean(dim=1, keepdim=True).clamp_min(FLOOR * power)
     return filled @ basis.T, basis

@@ -15,7 +15,7 @@ from gradiograph.attacks.dense_layer import SeenLayer, first_dense_layer
 from gradiograph.attacks.eigen import EigenPrior, load_prior
 from gradiograph.attacks.feature_inversion import FeatureInversion, layer_inputs
 from gradiograph.attacks.feature_space import feature_space
-from gradiograph.attacks.hidden import hides
+from gradiograph.attacks.hidden import hidden_share
 from gradiograph.attacks.masks import LARGEST, hidden_mixture, seen_mixture, summands_of
 from gradiograph.attacks.mixture import Mixture, row_space, unmix
 from gradiograph.attacks.scores import hidden_scores, seen_scores
@@ -29,11 +29,15 @@ if TYPE_CHECKING:
     from gradiograph.core.attack import Observation
     from gradiograph.core.task import Task
 
-PREVIEW = 0.5
-"""Steps of the searches between two fits of the masks, as a share of all."""
+PREVIEW = 0.25
+"""Steps of each search before another fit of the masks, as a share of all."""
+NOISY = 0.5
+"""Steps of the last search under noise, as a share of all: it soon knows what there is to know."""
 CLEAN = 0.05
 """Noise of the faintest direction, as a share of its length, up to which the cone alone is trusted."""
-DOUBTS = (0.1, 0.02)
+HIDDEN = 0.06
+"""What a channel hides of an update, as a share of its norm, from which on its likelihood is used."""
+DOUBTS = (0.1, 0.05)
 """How far features may be off as a share of their size: those first found, and those of images found."""
 
 
@@ -67,7 +71,7 @@ class Unmixing(Attack):
     learning_rate: Annotated[float, Field(gt=0)] = 0.06
     tv: Annotated[float, Field(ge=0)] = 1e-7
     refits: Annotated[int, Field(ge=0)] = 2
-    channel_steps: Annotated[int, Field(ge=0)] = 16
+    channel_steps: Annotated[int, Field(ge=0)] = 12
 
     @property
     def requires(self) -> tuple[str, ...]:
@@ -108,13 +112,16 @@ class Unmixing(Attack):
             images = mean.expand(-1, task.image_shape[0], -1, -1)
             flags.append("partial")
         else:
-            total = 1 + PREVIEW * refits
+            last = search if mixture.precision is None else replace(search, steps=max(1, round(NOISY * self.steps)))
             quick = replace(search, steps=max(1, round(PREVIEW * self.steps)))
+            share = last.steps / self.steps
+            total = share + PREVIEW * refits
             for refit in range(refits):
                 part = _part(progress, refit * PREVIEW, PREVIEW, total)
                 images, _, _ = _search(layer, mixture, quick, start, part)
                 mixture = masked.again(mixture, images) if masked else mixture
-            images, targets, values = _search(layer, mixture, search, start, _part(progress, total - 1, 1.0, total))
+            done = _part(progress, total - share, share, total)
+            images, targets, values = _search(layer, mixture, last, start, done)
         return Reconstruction(
             images=images.float().cpu().clamp(0, 1).contiguous(),
             targets=targets,
@@ -154,11 +161,13 @@ class _Masked:
         """None where the head is another, the batch too large, or so little noise that the cone is to be trusted."""
         scale = layer.two_class_scale()
         space = row_space(layer.gradient[layer.weight], count)
-        if scale is None or count > LARGEST or space.share < CLEAN:
+        if scale is None or count > LARGEST:
             return None
         clean = layer.as_update(space.left.to(scale) @ space.basis.to(scale))
-        steps = channel_steps if prior is not None and channel_steps else 0
-        steps = steps if steps and hides(observation, layer.weight, clean) else 0
+        steps = channel_steps if prior is not None else 0
+        steps = steps if steps and hidden_share(observation, layer.weight, clean) > HIDDEN else 0
+        if not steps and space.share < CLEAN:
+            return None
         return cls(observation=observation, layer=layer, count=count, scale=scale, prior=prior, channel_steps=steps)
 
     def first(self, generator: torch.Generator) -> Mixture | None:

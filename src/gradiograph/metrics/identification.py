@@ -65,6 +65,7 @@ def identification(
     distance: Distance = "lpips",
     network: Network = "alex",
     min_gallery: Annotated[int, Field(ge=1)] = 250,
+    scores: Annotated[str, Field(pattern=r"^[a-z_]+$")] = "identification",
 ) -> Metric:
     """Rank of the attacked film among same-class films of other patients, by distance to the reconstruction.
 
@@ -77,6 +78,8 @@ def identification(
         distance: "lpips", or "pixels": mean squared error.
         network: Backbone of LPIPS; not used by "pixels".
         min_gallery: Fewest gallery films of each attacked class.
+        scores: What the names of its scores begin with: another where an audit asks for two distances. The report's
+            headline is that of the name `identification`.
 
     Returns:
         The metric with the scores `identification_top1` and `identification_top5` (0 or 1; larger = more leaked) and
@@ -101,9 +104,9 @@ def identification(
         with torch.no_grad():
             rank = ranks(guess, truth, labels, context)
         return (
-            Score("identification_top1", f"0 or 1, by {judge}", True, (rank <= 1).float()),
-            Score("identification_top5", f"0 or 1, by {judge}", True, (rank <= 5).float()),
-            Score("identification_rank", f"rank, 1 = identified, by {judge}", False, rank),
+            Score(f"{scores}_top1", f"0 or 1, by {judge}", True, (rank <= 1).float()),
+            Score(f"{scores}_top5", f"0 or 1, by {judge}", True, (rank <= 5).float()),
+            Score(f"{scores}_rank", f"rank, 1 = identified, by {judge}", False, rank),
         )
 
     return metric

@@ -43,7 +43,7 @@ class Finding:
         """Whether there is a control, and an interval: one film has none, but for the exact bound of a share."""
         if self.difference is None:
             return False
-        return self.difference.films > 1 or self.attacked.metric.startswith("identification_top")
+        return self.difference.films > 1 or self.attacked.metric.endswith(("_top1", "_top5"))
 
     @property
     def strength(self) -> tuple[bool, float, float]:

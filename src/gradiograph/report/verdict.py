@@ -140,7 +140,7 @@ def _why_not_judged(found: Finding) -> str:
 def _compared(found: Finding) -> str:
     """The strongest attack against its control."""
     metric = found.attacked.metric
-    if metric.startswith("identification_top"):
+    if metric.endswith(("_top1", "_top5")):
         what = "identified" if metric.endswith("top1") else "found among the nearest five"
         text = f"The strongest attack, {found.attack}, {what} {share(found.attacked)}."
         control = f"Given other patients' updates (the control), it {what} {{}}."
