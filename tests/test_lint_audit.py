@@ -1,11 +1,15 @@
 """The lint on audit files, and its verbs."""
 
 import tomllib
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from gradiograph.audit import lint_audit, parse_spec, plan
+from gradiograph.core import registry
+from gradiograph.core.defence import Defence
+from gradiograph.core.privacy import PrivacyEvent
 from test_audit import AUDIT
 from test_cli import call  # noqa: F401 - a fixture
 
@@ -62,6 +66,31 @@ def test_clipping_without_noise():
         "DP11",
         "DP15",
     ]
+
+
+@pytest.fixture(params=["client", "aggregator"])
+def promised(request):
+    """A defence of another package that promises the privacy of clients, with too little noise; where its noise is."""
+
+    @registry.register("defence", "promised")
+    @dataclass(frozen=True, kw_only=True)
+    class Promised(Defence):
+        placed = request.param
+
+        @property
+        def guarantee(self):
+            return "(1, 0.00001)-differential privacy of a client."
+
+        def privacy(self, exposure):
+            return PrivacyEvent(unit="client", units=1, noise_multiplier=0.5, delta=1e-5, claimed=1.0)
+
+    yield request.param
+    registry._COMPONENTS["defence"].pop("promised")
+
+
+def test_guarantee_of_clients(promised):
+    """The aggregator's noise comes after the sizes were used; the client's goes out beside them."""
+    assert found([{"use": "promised"}]) == (["DP16", "DP15"] if promised == "client" else ["DP16"])
 
 
 def test_delta_against_the_films_of_the_update():

@@ -38,6 +38,9 @@ def _setup(made: Plan, where: str, stack: Sequence[Mapping[str, Any]]) -> Setup:
     chain = made.builder.chain(stack)
     if chain.example_stage is not None:
         return Setup(where=where, **{**_shared(made), **_on_examples(made, chain.example_stage)})
+    private = next((stage for stage in chain.stages if stage.budget is not None or _spent(made, stage)), None)
+    if private is not None:
+        return Setup(where=where, **{**_shared(made), **_on_clients(made, private)})
     noises = [place for place, name in enumerate(names) if name in NOISES]
     if noises:
         return Setup(where=where, unit="client", **_shared(made), **_on_update(stack, noises[0]))
@@ -94,6 +97,21 @@ def _on_examples(made: Plan, stage: Defence) -> dict[str, Any]:
         "noise_divided_by": "denominator",
         "weighting": "equal",
         **_claim(stage, spent),
+    }
+
+
+def _on_clients(made: Plan, stage: Defence) -> dict[str, Any]:
+    """A guarantee for all data of a client; what the aggregator sees before its noise does not leave it."""
+    return {
+        "unit": "client",
+        "sampling": "all",
+        "accounted_sampling": "all",
+        "clipped": True,
+        "sensitivity_follows_clip": True,
+        "noise_divided_by": "denominator",
+        "weighting": "capped",
+        "sends_size": stage.placed == "client",
+        **_claim(stage, _spent(made, stage)),
     }
 
 
