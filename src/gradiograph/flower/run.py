@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
 _SIMULATION = "simulation"
-_START = 60.0
+_START = 180.0
 """Seconds that a SuperLink may take to answer."""
 
 
