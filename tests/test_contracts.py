@@ -31,6 +31,9 @@ SETTINGS = {
         {"mu": 1.0, "local_epochs": 2, "learning_rate": 0.1, "batch_size": 2, "momentum": 0.9},
     ],
     ("defence", "clip"): [{"norm": 0.5}],
+    ("defence", "dp_fedavg"): [{"clip_norm": 0.5, "noise_multiplier": 1.0}],
+    ("defence", "distributed_noise"): [{"clip_norm": 0.5, "noise_multiplier": 0.1, "clients": 4}],
+    ("defence", "local_dp"): [{"clip_norm": 0.5, "noise_multiplier": 0.1}],
     ("defence", "dp_sgd"): [
         {"clip_norm": 0.5, "noise_multiplier": 0.1},
         {"clip_norm": 0.5, "noise_multiplier": 0.1, "clipping": "per_layer"},

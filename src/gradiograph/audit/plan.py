@@ -153,6 +153,7 @@ def plan(spec: Spec, folder: Path) -> Plan:
         for attack in attacks.values():
             attack.check(task)
     _require_trainable(made)
+    _require_sums(made)
     return made
 
 
@@ -266,3 +267,21 @@ def _require_examples_apart(made: Plan, task: Task, protocol: Protocol) -> None:
     if any(made.builder.chain(stack).example_stage for stack in made.spec.defences):
         require_separate_examples(task)
         protocol.noise_gain(made.spec.victims.size)
+
+
+def _require_sums(made: Plan) -> None:
+    """A defence whose noise is whole only in a sum goes with an observer of that sum, and all its clients train."""
+    for stage in (stage for stack in made.spec.defences for stage in made.builder.chain(stack).stages):
+        if stage.sum_of is None:
+            continue
+        utility = made.spec.utility
+        trained = utility.sites if utility and utility.clients_per_round is None else None
+        seen = made.spec.threat.clients if made.spec.threat.observer == "aggregate" else 1
+        if seen != stage.sum_of or (utility and trained != stage.sum_of):
+            msg = (
+                f"A defence spreads its noise over {stage.sum_of} clients, and the server sees "
+                f"{'each by itself' if seen == 1 else f'sums over {seen}'}: the noise in what is seen is not what is "
+                f"accounted for. Set threat.observer = 'aggregate' and threat.clients = {stage.sum_of}"
+                + (f", and utility.sites = {stage.sum_of} without clients_per_round." if utility else ".")
+            )
+            raise BadSetting(msg)

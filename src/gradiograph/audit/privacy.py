@@ -24,7 +24,10 @@ if TYPE_CHECKING:
 
     from gradiograph.audit.plan import Plan
     from gradiograph.core.defence import Chain, Defence
+    from gradiograph.core.privacy import PrivacyEvent
     from gradiograph.core.protocol import Protocol
+
+_BEFORE_THE_NOISE = "The server sees each update before the noise: against the server nothing is promised."
 
 
 def calibrated_chain(made: Plan, protocol: Mapping[str, Any], stack: Sequence[Mapping[str, Any]]) -> Chain:
@@ -80,20 +83,33 @@ def statements(made: Plan) -> Iterator[dict[str, Any]]:
         protocol: Protocol = made.builder.make("protocol", config)
         for stack in made.spec.defences:
             chain = calibrated_chain(made, config, stack)
-            seen = events(chain, [attacked(made, protocol)])
-            if seen:
+            spent = events(chain, [attacked(made, protocol)])
+            if spent:
                 trained = events(chain, exposures(made, protocol)) if made.spec.utility else ()
-                yield {
-                    "protocol": label(config),
-                    "defence": stack_label(list(stack)),
-                    "noise_multiplier": seen[0].noise_multiplier,
-                    "trained": [entry(one) for one in account(trained)],
-                    "attacked": [entry(one) for one in account(seen)],
-                    "films": films,
-                    "identification_bound": identification_bound(spends(seen), films),
-                    "membership_advantage": membership_advantage(spends(seen)),
-                    "meaning": list(meaning(account(seen)[0], spends(seen), films)),
-                }
+                hidden = any(stage.placed == "aggregator" for stage in chain.stages)
+                yield _statement(config, stack, () if hidden else spent, trained or spent, films)
+
+
+def _statement(
+    protocol: Mapping[str, Any],
+    stack: Sequence[Mapping[str, Any]],
+    seen: Sequence[PrivacyEvent],
+    trained: Sequence[PrivacyEvent],
+    films: int,
+) -> dict[str, Any]:
+    """One protection; nothing of it is in what the server sees where the noise comes later."""
+    told = list(meaning(account(seen)[0], spends(seen), films)) if seen else [_BEFORE_THE_NOISE]
+    return {
+        "protocol": label(dict(protocol)),
+        "defence": stack_label([dict(config) for config in stack]),
+        "noise_multiplier": trained[0].noise_multiplier,
+        "trained": [entry(one) for one in account(trained)],
+        "attacked": [entry(one) for one in account(seen)],
+        "films": films,
+        "identification_bound": identification_bound(spends(seen), films) if seen else 1.0,
+        "membership_advantage": membership_advantage(spends(seen)) if seen else 1.0,
+        "meaning": told,
+    }
 
 
 def entry(one: Account) -> dict[str, Any]:

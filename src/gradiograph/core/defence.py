@@ -57,6 +57,28 @@ class Defence:
     placed: ClassVar[Literal["client", "aggregator"]] = "client"
     """Where its noise is added; what is added at the aggregator does not protect from the server that adds it."""
 
+    weighs_clients: ClassVar[bool] = False
+    """Whether it says what each client counts in the mean; else a client counts by its number of examples."""
+
+    @property
+    def sum_of(self) -> int | None:
+        """The clients whose sum alone may be seen for the guarantee to hold; None where it holds for each by itself."""
+        return None
+
+    def client_weight(self, num_examples: int) -> float:
+        """What a client of this many examples counts in the mean, where `weighs_clients`; at most 1."""
+        return 1.0
+
+    def on_mean(self, mean: Tensors, total_weight: float, generator: torch.Generator) -> Tensors:
+        """What the aggregator makes of the clients' mean, where `weighs_clients`.
+
+        Args:
+            mean: The weighted sum over `total_weight`.
+            total_weight: The expected sum of the weights, fixed before the round.
+            generator: The aggregator's randomness.
+        """
+        return mean
+
     @property
     def guarantee(self) -> str | None:
         """The formal privacy guarantee in words, None where there is none."""
@@ -147,6 +169,11 @@ class Chain(Defence):
             msg = "A stack can have one defence that acts on each example within local training; this one has two."
             raise BadSetting(msg)
         return found[0] if found else None
+
+    @property
+    def mean_stage(self) -> Defence | None:
+        """The first stage that weighs the clients; None where none does."""
+        return next((stage for stage in self.stages if stage.weighs_clients), None)
 
     def on_update(self, tensors: Tensors, generator: torch.Generator) -> Tensors:
         """Apply all stages; each draws from a stream of its own."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -17,31 +17,42 @@ if TYPE_CHECKING:
 
 
 class WeightedSum:
-    """Sum of updates, each times its number of examples; one update's memory, however many are added.
+    """Sum of updates, each times its weight; one update's memory, however many are added.
 
     Summed in double precision: the mean of one update is that update, bit by bit.
+
+    Args:
+        weight: Of a client with this many examples; its number of examples by default.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, weight: Callable[[int], float] = float) -> None:
         self.examples = 0
+        self._weight, self._weights = weight, 0.0
         self.clients = 0
         self._sums: dict[str, dict[str, Tensor]] = {"tensors": {}, "buffers": {}}
 
     def add(self, update: Update) -> None:
         """Add an update; it may be forgotten afterwards."""
+        weight = self._weight(update.num_examples)
         for part, sums in self._sums.items():
             for name, tensor in getattr(update, part).items():
                 if name not in sums:
                     sums[name] = torch.zeros_like(tensor, dtype=torch.float64)
-                sums[name].add_(tensor.detach(), alpha=update.num_examples)
+                sums[name].add_(tensor.detach(), alpha=weight)
+        self._weights += weight
         self.examples += update.num_examples
         self.clients += 1
 
-    def mean(self, like: Tensors) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """The mean tensors and the mean change of the buffers, in the types of `like`."""
+    def mean(self, like: Tensors, over: float | None = None) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """The mean tensors and the mean change of the buffers, in the types of `like`.
+
+        Args:
+            like: The state.
+            over: What the sum is divided by; None is the sum of the weights.
+        """
+        whole = self._weights if over is None else over
         tensors, buffers = (
-            {name: (total / self.examples).to(like[name].dtype) for name, total in sums.items()}
-            for sums in self._sums.values()
+            {name: (total / whole).to(like[name].dtype) for name, total in sums.items()} for sums in self._sums.values()
         )
         return tensors, buffers
 

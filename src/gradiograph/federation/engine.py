@@ -67,7 +67,8 @@ def next_round(
         TrainingFailed: see `train`.
     """
     number, state, started = training.round + 1, training.state, perf_counter()
-    total, outcomes = WeightedSum(), []
+    stage = federation.defence.mean_stage
+    total, outcomes = WeightedSum(stage.client_weight) if stage else WeightedSum(), []
     clients = drawn(federation, number)
     updates = (collect or partial(_send_each, federation))(state, number, clients)
     for client in clients:
@@ -78,7 +79,10 @@ def next_round(
             total.add(update)
         del update  # before the next one is made
     _require_enough(federation, number, outcomes)
-    mean, buffers = total.mean(state)
+    mean, buffers = total.mean(state, expected_weight(federation))
+    if stage:
+        drawn_from = stream(federation.seed, "federation", "aggregator", number)
+        mean = dict(stage.on_mean(mean, expected_weight(federation) or 1.0, drawn_from))
     direction = mean if federation.protocol.kind == "delta" else {name: -tensor for name, tensor in mean.items()}
     weights = {name: state[name] for name in federation.task.trainable}
     moved, memory = federation.server.step(weights, direction, training.memory)
@@ -93,6 +97,15 @@ def next_round(
     )
     kept = {**training.kept, number: state} if number in federation.rounds.keep else training.kept
     return replace(training, state=after, memory=memory, history=(*training.history, record), kept=kept)
+
+
+def expected_weight(federation: Federation) -> float | None:
+    """The sum of the clients' weights in a round, on average: fixed. None where no defence weighs them."""
+    stage, sites = federation.defence.mean_stage, federation.sites
+    if stage is None:
+        return None
+    share = federation.rounds.drawn(len(sites)) / len(sites)
+    return share * sum(stage.client_weight(site.num_examples) for site in sites)
 
 
 def drawn(federation: Federation, number: int) -> tuple[int, ...]:
