@@ -376,6 +376,12 @@ def test_lists_that_cannot_be_used(tmp_path, content, message):
     assert message in str(caught.value)
 
 
+def test_a_spacing_that_would_fill_the_memory(tmp_path):
+    write_nifti(tmp_path / "sub-1.nii.gz", noise((9, 9, 3), 1, dtype=np.int16), np.diag([1e6, 1, 1, 1]))
+    with pytest.raises(BadInput, match="would have more than 536,870,912 voxels at the spacing that is asked for"):
+        load(tmp_path, image_size=8, spacing=[0.1, 0.1, 0.1], fractions=[1, 0, 0])
+
+
 def test_labels_as_nnunet_has_them(tmp_path):
     root = decathlon_folder(tmp_path)
     content = json.loads((root / "dataset.json").read_text())

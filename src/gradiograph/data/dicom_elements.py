@@ -2,38 +2,12 @@
 
 from __future__ import annotations
 
-import logging
-import warnings
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from gradiograph.data.refusals import Refused
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from pydicom.dataset import Dataset
-
-_TALKATIVE = ("pydicom", "openjpeg", "pylibjpeg", "PIL")
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Keep pydicom's warnings, log lines and strictness out: they quote what stands in the file."""
-    loggers = [logging.getLogger(name) for name in _TALKATIVE]
-    before = [logger.propagate for logger in loggers]
-    nowhere = logging.NullHandler()
-    for logger in loggers:
-        logger.addHandler(nowhere)
-        logger.propagate = False
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for logger, propagate in zip(loggers, before, strict=True):
-            logger.removeHandler(nowhere)
-            logger.propagate = propagate
 
 
 def read_numbers(header: Dataset, keyword: str) -> tuple[float, ...]:

@@ -14,7 +14,8 @@ from pydicom.filereader import read_file_meta_info, read_partial
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from gradiograph.data.dicom_checks import PixelsFound, require_image, require_pixels, require_size
-from gradiograph.data.dicom_elements import quiet, read_numbers, read_whole
+from gradiograph.data.dicom_elements import read_numbers, read_whole
+from gradiograph.data.quiet import quiet
 from gradiograph.data.refusals import Refused
 
 if TYPE_CHECKING:

@@ -13,8 +13,9 @@ from pydicom.pixels.utils import pixel_array
 from pydicom.uid import UID, RLELossless
 
 from gradiograph.data.codestreams import claimed_size
-from gradiograph.data.dicom_elements import quiet, read_numbers
+from gradiograph.data.dicom_elements import read_numbers
 from gradiograph.data.dicom_header import DicomImage, opened
+from gradiograph.data.quiet import quiet
 from gradiograph.data.refusals import Refused
 
 if TYPE_CHECKING:

@@ -7,10 +7,11 @@ import struct
 import zlib
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from gradiograph.data.quiet import quiet
 from gradiograph.data.refusals import Refused
 from gradiograph.data.volumes import MAX_VOXELS, Volume, require_affine, same_grid
 
@@ -44,9 +45,9 @@ def open_nifti(file: Path, window: tuple[float, float] | None = None) -> Volume:
     Raises:
         Refused: it is no such file, says nothing of its orientation, or is too large.
     """
-    image = _load(file)
-    shape = tuple(int(side) for side in image.shape)
-    if image.header["sform_code"] == 0 and image.header["qform_code"] == 0:
+    header = _described(file)
+    shape = header.shape
+    if not header.oriented:
         msg = "does not say how the patient lies in it (sform_code and qform_code are 0). Mend its header"
         raise Refused(msg)
     channels = 1
@@ -54,19 +55,21 @@ def open_nifti(file: Path, window: tuple[float, float] | None = None) -> Volume:
         shape = (*shape[:3], shape[4])
     if len(shape) == 4:
         channels, shape = shape[3], shape[:3]
-    if len(shape) != 3 or min(*shape, channels) < 1:
+    if len(shape) != 3:
         msg = f"has {len(shape)} dimensions; read are 3, or 4 whose last are channels"
+        raise Refused(msg)
+    if min(*shape, channels) < 1:
+        msg = f"says that it has {' x '.join(map(str, shape))} voxels of {channels} channels: nothing. Export it again"
         raise Refused(msg)
     if channels * int(np.prod(shape, dtype=np.int64)) > MAX_VOXELS:
         msg = f"says that it has {' x '.join(map(str, shape))} voxels; at most {MAX_VOXELS:,} are read"
         raise Refused(msg)
-    if image.get_data_dtype().kind not in "iuf":
+    if header.kind not in "iuf":
         msg = "holds colours or complex numbers; read are whole and floating-point numbers"
         raise Refused(msg)
-    affine = np.asarray(image.affine, np.float64)
-    require_affine(affine)
+    require_affine(header.affine)
     x, y, z = shape
-    return Volume(shape=(x, y, z), affine=affine, channels=channels, load=partial(_values, file), window=window)
+    return Volume(shape=(x, y, z), affine=header.affine, channels=channels, load=partial(_values, file), window=window)
 
 
 def with_mask(volume: Volume, mask: Path, *, other_grid: bool = False) -> Volume:
@@ -98,19 +101,37 @@ def with_mask(volume: Volume, mask: Path, *, other_grid: bool = False) -> Volume
     return replace(volume, load_mask=partial(_indices, mask, opened, None if same else volume))
 
 
+class _Header(NamedTuple):
+    shape: tuple[int, ...]
+    affine: NDArray[np.float64]
+    kind: str
+    oriented: bool
+
+
+def _described(file: Path) -> _Header:
+    with quiet():
+        try:
+            image = _load(file)
+            return _Header(
+                shape=tuple(int(side) for side in image.shape),
+                affine=np.asarray(image.affine, np.float64),
+                kind=image.get_data_dtype().kind,
+                oriented=bool(image.header["sform_code"] or image.header["qform_code"]),
+            )
+        except Refused:
+            raise
+        except OSError:
+            reason = _DAMAGED
+        except Exception:  # nibabel raises what it likes on damaged headers.
+            reason = "has a header that cannot be read. Export it again"
+    raise Refused(reason)
+
+
 def _load(file: Path) -> Any:  # noqa: ANN401 - nibabel has no types
     import nibabel
 
-    try:
-        _require_header(file)
-        return nibabel.load(file)
-    except Refused:
-        raise
-    except OSError:
-        reason = _DAMAGED
-    except Exception:  # nibabel raises what it likes on damaged headers.
-        reason = "has a header that cannot be read. Export it again"
-    raise Refused(reason)
+    _require_header(file)
+    return nibabel.load(file)
 
 
 def _require_header(file: Path) -> None:
@@ -139,11 +160,13 @@ def _require_header(file: Path) -> None:
 
 
 def _values(file: Path) -> NDArray[np.float32]:
-    image = _load(file)
-    try:
-        values = np.asarray(image.get_fdata(dtype=np.float32, caching="unchanged"))
-    except Exception:  # zlib, gzip and numpy each have their own way to say that a file is cut off.
-        raise Refused(_DAMAGED) from None
+    with quiet():
+        try:
+            values = np.asarray(_load(file).get_fdata(dtype=np.float32, caching="unchanged"))
+        except Refused:
+            raise
+        except Exception:  # zlib, gzip and numpy each have their own way to say that a file is cut off.
+            raise Refused(_DAMAGED) from None
     if values.ndim == 5:
         values = values[:, :, :, 0]
     return values[None] if values.ndim == 3 else np.moveaxis(values, 3, 0)

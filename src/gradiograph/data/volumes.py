@@ -55,14 +55,21 @@ class Preparation:
     spacing: tuple[float, float, float] | None = None
 
     def shape(self, volume: Volume) -> tuple[int, int, int]:
-        """(X, Y, Z) after the preparation, without reading a voxel."""
+        """(X, Y, Z) after the preparation, without reading a voxel.
+
+        Raises:
+            Refused: it would be larger than what is read.
+        """
         from monai.data.utils import compute_shape_offset  # here, because it takes seconds to import
 
         shape, affine = _turned(volume)
         if self.spacing is None:
             return shape
-        wanted = affine @ np.diag([*np.divide(self.spacing, _spacing(affine)), 1.0])
-        x, y, z = (int(side) for side in compute_shape_offset(shape, affine, wanted)[0])
+        ratio = _spacing(affine) / self.spacing
+        if not float(np.prod(np.ceil(shape * ratio))) <= MAX_VOXELS:
+            msg = f"would have more than {MAX_VOXELS:,} voxels at the spacing that is asked for. Raise `spacing`"
+            raise Refused(msg)
+        x, y, z = (int(side) for side in compute_shape_offset(shape, affine, affine @ np.diag([*1 / ratio, 1.0]))[0])
         return x, y, z
 
     def in_plane(self, volume: Volume) -> NDArray[np.float64]:
@@ -103,7 +110,10 @@ class Preparation:
 
 def require_affine(affine: NDArray[np.float64]) -> None:
     """Raise `Refused` where an affine does not place voxels: not finite, or two axes that are one."""
-    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
+    from nibabel.orientations import io_orientation
+
+    placed = bool(np.isfinite(affine).all()) and abs(np.linalg.det(affine[:3, :3])) >= 1e-9
+    if not placed or np.isnan(io_orientation(affine)).any():
         msg = "has an orientation that places no voxel. Mend its header"
         raise Refused(msg)
 
