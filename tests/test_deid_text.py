@@ -1,9 +1,13 @@
 """Burned-in text is found and read, whatever its angle and contrast."""
 
+import io
+
 import numpy as np
+import pydicom
 import pytest
 from PIL import Image, ImageDraw, ImageFont
 
+from gradiograph import deid
 from gradiograph.deid.text import TextFinder, to_bytes
 
 WORDS = "DOE JANE 1961-04-30"
@@ -65,3 +69,17 @@ def test_any_depth_becomes_bytes():
     assert scaled.max() == 255
     assert to_bytes(np.full((4, 4), np.nan)).max() == 0
     assert to_bytes(np.full((4, 4), 7, np.uint16)).max() == 0
+
+
+def test_a_real_ultrasound_loses_its_text_and_nothing_else(finder):
+    content = pydicom.data.get_testdata_file("examples_rgb_color.dcm", read=False)
+    before = pydicom.dcmread(content)
+    read = " ".join(region.text for region in finder.find(before.pixel_array))
+    assert "BAPTIST" in read
+    options = frozenset({deid.Option.CLEAN_PIXELS})
+    with open(content, "rb") as file:
+        made = deid.deidentify_dicom(file.read(), deid.Profile(options), deid.Pseudonyms(bytes(32)), finder)
+    after = pydicom.dcmread(io.BytesIO(made.content)).pixel_array
+    assert finder.find(after) == ()
+    assert after[10:50, 5:100].max() < 30  # the hospital, the numbers, the patient's age
+    np.testing.assert_array_equal(after[75:145, 50:270], before.pixel_array[75:145, 50:270])

@@ -88,8 +88,9 @@ def blacken_text(image: Dataset, finder: Finder) -> Blackened:
         markers = max(markers, len(found) - len(text))
         if not text:
             break
-        regions += sum(not _is_within(region, mask) for region in text)
-        mask |= cover(text, (height, width))
+        for region in text:
+            regions += not _is_within(region, mask)
+            mask |= cover([region], (height, width))
         frames = np.where(mask[None, ..., None] if frames.ndim == 4 else mask[None], dark, frames)
     else:
         msg = f"Text is still found after blackening it {_ROUNDS} times; look at the image and blacken it by hand."
@@ -162,7 +163,7 @@ def _grown(corners: NDArray[np.float64]) -> list[tuple[float, float]]:
 
 
 def _is_within(region: TextRegion, mask: NDArray[np.bool_]) -> bool:
-    """Whether the middle of a line is black already: a rest of a line is no line of its own."""
+    """Whether the middle of a line is black already: the same line in another frame, or a rest of it."""
     x, y = np.mean(region.corners, axis=0)
     return bool(mask[min(max(int(y), 0), mask.shape[0] - 1), min(max(int(x), 0), mask.shape[1] - 1)])
 
