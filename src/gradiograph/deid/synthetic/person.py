@@ -89,7 +89,7 @@ def invent(number: int, mint: Mint, rng: np.random.Generator) -> Person:
     """
     script = str(rng.choice(["latin", *SCRIPTS], p=[0.6, 0.1, 0.1, 0.1, 0.1]))
     family = mint.word()
-    born = date(1925, 1, 1) + timedelta(days=int(rng.integers(0, 32_000)))
+    born = date(1925, 1, 1) + timedelta(days=int(rng.integers(0, 29_000)))
     return Person(
         number=number,
         script=script,
