@@ -2,6 +2,7 @@
 
 import json
 import stat
+from pathlib import Path
 
 import numpy as np
 import pydicom
@@ -11,6 +12,7 @@ from PIL.PngImagePlugin import PngInfo
 from pydicom.dataelem import DataElement
 from typer.testing import CliRunner
 
+from gradiograph import deid
 from gradiograph.cli import app
 from gradiograph.core.errors import BadSetting
 from gradiograph.deid.residue import LETTERS, scan
@@ -39,6 +41,16 @@ def test_every_planted_file_has_findings_of_nearly_every_letter(planted):
     assert found.declared == 0
     assert "text in pixels" in found.unchecked
     assert any("0.994" in notice for notice in found.notices)
+
+
+def test_nothing_is_found_in_what_was_de_identified(planted, tmp_path):
+    folder, key = planted
+    profile = deid.Profile(deid.check_options([]))
+    deid.deidentify_folder(folder, tmp_path / "out", profile, deid.read_key(tmp_path / "site.key"))
+    found = scan(tmp_path / "out", pixels=0)
+    assert found.findings == ()
+    assert found.declared >= sum(file.kind == "dicom" for file in key.files)
+    assert "113100" in found.profiles
 
 
 def test_no_value_is_in_what_the_scan_says(planted):
@@ -167,6 +179,13 @@ def test_damaged_files_are_told_and_do_not_stop_the_scan(tmp_path):
     found = scan(tmp_path, pixels=0)
     assert found.files == 5
     assert len(found.unchecked) >= 4
+
+
+def test_every_test_file_of_pydicom_is_looked_at():
+    folder = Path(pydicom.data.get_testdata_file("CT_small.dcm")).parent
+    found = scan(folder, pixels=0)
+    assert found.files > 150
+    assert found.identified_files > 100
 
 
 def test_the_verb_exits_with_1_and_keeps_names_to_the_owner(planted, tmp_path):

@@ -24,7 +24,9 @@ _BY_KEYWORD: tuple[tuple[str, str], ...] = (
           r"|PerformedProcedureStepID|ServiceEpisodeID|BarcodeValue|ContainerIdentifier|SpecimenIdentifier"),
 )  # fmt: skip
 _COMPILED = tuple((letter, re.compile(form)) for letter, form in _BY_KEYWORD)
-_DESCRIPTIVE = re.compile(r".*(Description|Comments?|Label|Name|History|Reason.*|Instructions|Text|Notes?|Narrative)")
+_DESCRIPTIVE = re.compile(
+    r".*(Description|Comments?|Label|Name|History|Reason.*|Instructions|Text|Notes?|Narrative|Meaning)"
+)
 _NOTHING = frozenset({
     "", "none", "unknown", "removed", "anonymous", "anonymized", "anonymised", "deidentified", "de-identified", "n/a",
     "na", "private", "redacted", "urn:removed", "0", "000y", "000000", "00010101", "19000101", "19000101000000",

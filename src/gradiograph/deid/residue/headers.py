@@ -17,6 +17,7 @@ _MOVED, _SAFE_PRIVATE = "113107", "113111"
 _PREFIX = b"\0" * 128
 _DEEPEST = 40
 _PIXELS = 0x7FE0
+_OWN_CODES = 0x00120064
 _DRAWN = (0x3000, 0x4000)  # of an overlay: its bits and its comments
 _IMAGES_OF_CHESTS = ("CR", "DX", "DR", "RG")
 _HEADS = ("HEAD", "BRAIN", "SKULL", "FACE", "SINUS", "ORBIT", "JAW")
@@ -59,6 +60,8 @@ def _scan_level(dataset: Dataset, sight: Sight, path: str, depth: int) -> None:
             sight.unchecked.add("elements that cannot be decoded")
             continue
         place = f"{path}{tag}"
+        if element.tag == _OWN_CODES:
+            continue  # what the de-identification says of itself
         if element.VR == "SQ":
             for number, item in enumerate(element.value or ()):
                 _scan_level(item, sight, f"{place}[{number}]", depth + 1)
