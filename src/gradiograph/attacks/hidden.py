@@ -50,7 +50,11 @@ class Quadratic:
 
 
 def quadratic(
-    observation: Observation, layer: SeenLayer, mean: Tensor, variance: Tensor, columns: Tensor | None = None
+    observation: Observation,
+    layer: SeenLayer,
+    mean: Tensor,
+    variance: Tensor,
+    part: tuple[Tensor, Tensor] | None = None,
 ) -> Quadratic:
     """The likelihood of the first round's gradient of a layer, believed N(mean, variance) before it was seen.
 
@@ -60,10 +64,10 @@ def quadratic(
     Args:
         observation: Its defence must be known.
         layer: The layer.
-        mean: Of its gradient, (U, D), or (U, n) for n columns.
+        mean: Of its gradient, (U, D), or (m, n) for a part of it.
         variance: Broadcastable to it, positive.
-        columns: Which columns are looked at, (n,); None is all. Of a tensor with a maximum or a threshold, those should
-            hold it.
+        part: Which rows (m,) and columns (n,) are looked at; None is all. Of a tensor with a maximum or a threshold,
+            those should hold it.
     """
     defence, name = observation.defence, layer.weight
     if defence is None:
@@ -71,7 +75,7 @@ def quadratic(
         raise ValueError(msg)
     seen = seen_update(observation)
     spreads = {key: tensor.square().mean().clamp_min(1e-30).expand_as(tensor) for key, tensor in seen.items()}
-    looked = seen if columns is None else {**seen, name: seen[name][:, columns]}
+    looked = seen if part is None else {**seen, name: seen[name][part[0]][:, part[1]]}
     spread = (variance * layer.scale**2).expand_as(mean).clamp_min(1e-30)
 
     def slope(at: Tensor) -> Tensor:

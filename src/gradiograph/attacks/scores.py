@@ -95,39 +95,41 @@ def hidden_scores(
     for step in range(steps):
         share = MODEL[0] * (MODEL[1] / MODEL[0]) ** (step / max(1, steps - 1))
         for _ in range(ROW_STEPS):
-            slope, precision = shown.rows(values, basis, share)
+            slope, precision = shown.of_rows(values, basis, share)
             trust = (TRUST**2 * values.square().sum(dim=1)).clamp_min(1e-4 * TRUST**2 * shown.energy.max())
             values = values + _solved(precision + torch.eye(count).to(basis) / trust[:, None, None], slope)
         near = shown.quadratic(values, basis, share)
         basis = shown.moved(basis, *near.columns(values))
         turned, turn = torch.linalg.qr(basis.T)
         values, basis = values @ turn.T, turned.T
-    _, precision = shown.rows(values, basis, MODEL[1])
+    _, precision = shown.of_rows(values, basis, MODEL[1])
     errors = torch.linalg.inv(precision.double()).diagonal(dim1=1, dim2=2).mean(dim=1).sqrt()
     # Elsewhere the features are what the space says: basis = coefficients @ space.
     coefficients = torch.linalg.solve_triangular(shown.upper, shown.near @ basis.T, upper=True).T
     full = coefficients @ space.basis
     full[:, shown.columns] = basis
-    return Scores(values.double(), errors, full)
+    return Scores(shown.in_place(values.double(), 0.0), shown.in_place(errors, torch.inf), full)
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Shown:
-    """The columns that are looked at, and what is known of them before.
+    """The rows and columns that are looked at, and what is known of them before.
 
     Attributes:
         observation: What the server holds.
         layer: The layer.
+        rows: (m,), those of which anything is seen in these columns.
         columns: (n,).
-        seen: (U, n), the gradient there.
+        seen: (m, n), the gradient there.
         near: (K, n), orthonormal rows that span the space there.
         upper: (K, K): space[:, columns].T = near.T @ upper.
         tied: (K, K), float64, the prior's precision of a direction's coordinates along `near`.
-        energy: (U,), of a row, expected from its scale.
+        energy: (m,), of a row, expected from its scale.
     """
 
     observation: Observation
     layer: SeenLayer
+    rows: Tensor
     columns: Tensor
     seen: Tensor
     near: Tensor
@@ -140,7 +142,8 @@ class _Shown:
         whole = layer.gradient[layer.weight]
         columns = whole.square().sum(dim=0).argsort(descending=True)[:LOUD]
         columns = torch.unique(torch.cat([columns, whole.abs().amax(dim=0).argmax()[None]]))
-        seen = whole[:, columns]
+        rows = whole[:, columns].any(dim=1).nonzero().flatten()
+        seen, scale = whole[rows][:, columns], scale[rows]
         near, upper = torch.linalg.qr(space.basis[:, columns].T)
         # A direction that tells films apart has no part in what all have, the strongest coordinate.
         spread = space.energy.double() / (space.energy.sum() - space.energy.max())
@@ -150,6 +153,7 @@ class _Shown:
         return cls(
             observation=observation,
             layer=layer,
+            rows=rows,
             columns=columns,
             seen=seen,
             near=near.T,
@@ -162,10 +166,20 @@ class _Shown:
         """The likelihood near values @ basis, of which a share of each row's energy is not to be explained."""
         left = share * values.square().sum(dim=1, keepdim=True) / len(self.columns)
         variance = left + FLOOR * self.seen.square().mean()
-        return quadratic(self.observation, self.layer, values @ basis, variance, self.columns)
+        return self.near_mean(values @ basis, variance)
 
-    def rows(self, values: Tensor, basis: Tensor, share: float) -> tuple[Tensor, Tensor]:
-        """Slopes (U, B) and precisions (U, B, B) of the values, with their prior."""
+    def near_mean(self, mean: Tensor, variance: Tensor) -> Quadratic:
+        """The likelihood near a mean (m, n)."""
+        return quadratic(self.observation, self.layer, mean, variance, (self.rows, self.columns))
+
+    def in_place(self, values: Tensor, other: float) -> Tensor:
+        """Values of the rows that are looked at among those of all U, where the others have one value."""
+        whole = values.new_full((len(self.layer.gradient[self.layer.weight]), *values.shape[1:]), other)
+        whole[self.rows] = values
+        return whole
+
+    def of_rows(self, values: Tensor, basis: Tensor, share: float) -> tuple[Tensor, Tensor]:
+        """Slopes (m, B) and precisions (m, B, B) of the values, with their prior."""
         slope, precision = self.quadratic(values, basis, share).rows(basis)
         known = 1 / (WIDE * self.energy)
         return slope - known[:, None] * values, precision + known[:, None, None] * torch.eye(len(basis)).to(basis)
@@ -175,8 +189,8 @@ class _Shown:
         count, size = len(basis), len(self.near)
         hessian = torch.empty(count, size, count, size, dtype=torch.float64)
         for a in range(count):
-            for b in range(count):
-                hessian[a, :, b] = (self.near * precisions[:, a, b]) @ self.near.T
+            for b in range(a, count):
+                hessian[a, :, b] = hessian[b, :, a] = (self.near * precisions[:, a, b]).double() @ self.near.T.double()
             hessian[a, :, a] += self.tied + 0.1 * size / TRUST**2 * torch.eye(size)
         coordinates = (basis @ self.near.T).double()
         gradient = (slopes.T @ self.near.T).double() - coordinates @ self.tied
@@ -186,11 +200,11 @@ class _Shown:
 
 
 def _expected(shown: _Shown, count: int) -> tuple[Tensor, Tensor]:
-    """Values (U, B) and orthonormal basis (B, n) within the space, from nothing but each row's scale."""
+    """Values (m, B) and orthonormal basis (B, n) within the space, from nothing but each row's scale."""
     mean, power = torch.zeros_like(shown.seen), shown.seen.square().mean()
     variance = (shown.energy / shown.seen.shape[1])[:, None]
     for _ in range(EXPECTATIONS):
-        near = quadratic(shown.observation, shown.layer, mean, variance, shown.columns)
+        near = shown.near_mean(mean, variance)
         filled = mean + variance * near.slope
         rows = filled @ shown.near.T
         noise = (filled - rows @ shown.near).square().mean(dim=1, keepdim=True).sqrt()

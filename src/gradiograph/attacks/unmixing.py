@@ -71,7 +71,7 @@ class Unmixing(Attack):
     learning_rate: Annotated[float, Field(gt=0)] = 0.06
     tv: Annotated[float, Field(ge=0)] = 1e-7
     refits: Annotated[int, Field(ge=0)] = 2
-    channel_steps: Annotated[int, Field(ge=0)] = 12
+    channel_steps: Annotated[int, Field(ge=0)] = 10
 
     @property
     def requires(self) -> tuple[str, ...]:
