@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 TILT = 0.2
-"""Millimetres that the slices may drift sideways from first to last, a fifth of a pixel: more is a tilted gantry."""
+"""How far slices may drift sideways from first to last, in millimetres or pixels, whichever is more: a tilted gantry."""
 
 
 @dataclass(frozen=True, kw_only=True)
