@@ -100,8 +100,8 @@ class Fleet:
 
     def _exchange(self, messages: Iterable[Message]) -> dict[int, Message]:
         """The replies without an error that come in time, by node."""
-        deadline, pause = monotonic() + self._timeout, 0.02
         waiting, came = self._push(messages), {}
+        deadline, pause = monotonic() + self._timeout, 0.02  # sending a large state takes its own time
         while waiting and monotonic() < deadline:
             for reply in self._grid.pull_messages(list(waiting)):
                 node = waiting.pop(reply.metadata.reply_to_message_id, None)
