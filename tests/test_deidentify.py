@@ -527,3 +527,9 @@ def test_reports_keep_their_findings():
     assert person.PersonName == "REMOVED"
     assert procedure.ConceptCodeSequence[0].CodeMeaning == "Chest"
     assert len(own.ConceptCodeSequence) == 0
+
+
+def test_text_of_the_header_in_the_pixels_is_refused():
+    pixels = b"\0" * 50 + b"villanueva" + b"\0" * 68
+    with pytest.raises(DataProblem, match="Text of the header"):
+        deidentified(coded(film(PixelData=pixels)))

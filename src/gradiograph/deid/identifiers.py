@@ -79,10 +79,15 @@ class Identifiers:
         lowered = text.lower()
         return any(part in lowered for part in self.known)
 
-    def within_bytes(self, data: bytes) -> bool:
-        """Whether one of them stands in bytes, in any of the encodings of text that DICOM and Windows use."""
+    def within_bytes(self, data: bytes, least: int = 1) -> bool:
+        """Whether one of them stands in bytes, in any of the encodings of text that DICOM and Windows use.
+
+        Args:
+            data: Of any meaning.
+            least: Shorter ones are not searched: in many bytes they stand by chance.
+        """
         lowered = data.lower()
-        return any(coded in lowered for part in self.known for coded in _encodings(part))
+        return any(coded in lowered for part in self.known if len(part) >= least for coded in _encodings(part))
 
 
 def _parts(removed: Removed) -> Iterable[str]:
