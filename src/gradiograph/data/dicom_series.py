@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 TILT = 0.2
-"""How far slices may drift sideways from first to last, in millimetres or pixels, whichever is more: a tilted gantry."""
+"""How far slices may drift sideways, in millimetres or pixels, whichever is more; beyond it the gantry was tilted."""
 
 
 @dataclass(frozen=True, kw_only=True)
