@@ -85,4 +85,16 @@ def test_identified_data_runs_where_the_audit_allows_it_and_the_report_says_so(f
 def test_computed_data_is_not_scanned(films):
     overrides = ['data={ use = "phantom", image_size = 16, patients = 40 }']
     made = plan(load_spec(films / "audit.toml", overrides), films)
-    assert scan_inputs(made.spec) == []
+    assert scan_inputs(made) == []
+
+
+def test_an_index_is_scanned_too(films):
+    rows = [
+        f"{path.relative_to(films / 'films')},{path.parent.name},{n}" for n, path in enumerate(films.rglob("*.png"))
+    ]
+    table = "\n".join(["file,label,patient,birth_date", *(f"{row},04.12.1987" for row in rows)])
+    (films / "index.csv").write_text(table + "\n")
+    data = 'data={ use = "folder", path = "films", index = "index.csv", image_size = 16, fractions = [0.3, 0.2, 0.5] }'
+    made = plan(load_spec(films / "audit.toml", [data]), films)
+    with pytest.raises(DataProblem, match=r"`data.index` is not de-identified: 1 of 1 files .* C "):
+        scan_inputs(made)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from importlib.util import find_spec
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gradiograph.core.errors import DataProblem
@@ -12,7 +11,9 @@ from gradiograph.deid import residue
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
+    from gradiograph.audit.plan import Plan
     from gradiograph.audit.spec import Config, Spec
 
 READ_PIXELS = 16
@@ -22,16 +23,17 @@ EVIDENCE = "deidentification.json"
 _TOLD = ("profile", "codes", "files", "deidentified", "actions", "warnings", "not_checked")
 
 
-def scan_inputs(spec: Spec) -> list[dict[str, Any]]:
-    """What the scan finds in the folders that the audit reads, for its log: no value, no path.
+def scan_inputs(made: Plan) -> list[dict[str, Any]]:
+    """What the scan finds in the folders and indices that the audit reads, for its log: no value, no path.
 
     Args:
-        spec: The audit, its paths absolute.
+        made: The checked audit.
 
     Raises:
         DataProblem: a folder holds identifiers and the audit file does not say `allow_identified = true`.
     """
-    entries = [_entry(role, config, folder) for role, config, folder in _folders(spec)]
+    spec = made.spec
+    entries = [_entry(role, config, path) for role, config, path in _places(spec, made.builder.folder)]
     for entry in entries:
         if entry["identified"] and not spec.allow_identified:
             letters = ", ".join(sorted({f"{letter} ({meaning})" for letter, meaning, _, _ in entry["findings"]}))
@@ -44,8 +46,8 @@ def scan_inputs(spec: Spec) -> list[dict[str, Any]]:
     return entries
 
 
-def _folders(spec: Spec) -> Iterator[tuple[str, Config, Path]]:
-    """Each folder once, with the first role in which the audit reads it."""
+def _places(spec: Spec, folder: Path) -> Iterator[tuple[str, Config, Path]]:
+    """Each folder and each index once, with the first role in which the audit reads it."""
     sources = {
         "data": spec.data,
         "public": spec.public.source,
@@ -54,15 +56,16 @@ def _folders(spec: Spec) -> Iterator[tuple[str, Config, Path]]:
     }
     seen = set()
     for role, config in sources.items():
-        path = (config or {}).get("path")
-        if config and path and Path(path).exists() and path not in seen:
-            seen.add(path)
-            yield role, config, Path(path)
+        for key, suffix in (("path", ""), ("index", ".index")):
+            path = folder / str(config[key]) if config and config.get(key) else None
+            if config and path and path.exists() and path not in seen:
+                seen.add(path)
+                yield role + suffix, config, path
 
 
-def _entry(role: str, config: Config, folder: Path) -> dict[str, Any]:
+def _entry(role: str, config: Config, path: Path) -> dict[str, Any]:
     reads = config.get("use") == "dicom" and find_spec("rapidocr_onnxruntime") is not None
-    found = residue.scan(folder, pixels=READ_PIXELS if reads else 0)
+    found = residue.scan(path, pixels=READ_PIXELS if reads else 0)
     return {
         "role": role,
         "component": config.get("use"),
@@ -75,14 +78,14 @@ def _entry(role: str, config: Config, folder: Path) -> dict[str, Any]:
         "profiles": found.profiles,
         "not_checked": found.unchecked,
         "notices": list(found.notices),
-        "deidentification": _evidence(folder),
+        "deidentification": _evidence(path),
     }
 
 
-def _evidence(folder: Path) -> dict[str, Any] | None:
+def _evidence(path: Path) -> dict[str, Any] | None:
     """What `gradiograph deidentify` wrote of its run beside its output; None where there is nothing of that form."""
     try:
-        content = json.loads((folder / EVIDENCE).read_text(encoding="utf-8"))
+        content = json.loads((path / EVIDENCE).read_text(encoding="utf-8"))
         return {key: content[key] for key in _TOLD}
     except (OSError, ValueError, KeyError, TypeError):
         return None

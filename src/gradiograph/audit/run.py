@@ -108,7 +108,7 @@ def record(
         command: The command line.
     """
     judged = judges(made)
-    inputs = scan_inputs(made.spec)
+    inputs = scan_inputs(made)
     entry = {**header(made, spec, judged.check(made), judged.not_measured, command), "inputs": inputs}
     log = _continue(out, entry) if resume else Log.create(out, entry)
     log.update(status="running", error=None)

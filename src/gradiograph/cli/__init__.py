@@ -89,7 +89,7 @@ def check(file: AuditFile, override: Overrides = None) -> None:
         grid.add_row(*map(escape, cells))
     console.print(grid)
     show_lint(audit.lint_audit(made))
-    for entry in audit.scan_inputs(made.spec):
+    for entry in audit.scan_inputs(made):
         console.print(f"Scan of {entry['role']}: identifiers in {entry['identified']} of {entry['files']} files.")
     total = sum(cost.cells * cost.seconds for cost in costs) / 3600
     if made.trainings:

@@ -12,6 +12,7 @@ _ROLES = {
     "data": "The audited data",
     "public": "The attacker's public films",
     "gallery": "The gallery",
+    "data.index": "The index of the audited data",
     "captured.originals": "The originals of the captured update",
 }
 _ACTIONS = {
