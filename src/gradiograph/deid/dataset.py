@@ -110,7 +110,7 @@ class _Walk:
         if tag & 0xFFFF == 0 or tag >> 16 <= 0x0002:
             return "X", None  # group lengths, which would be wrong now; commands and the file's own header
         if tag in PIXELS and not sequence:
-            return "pixels", self._pixels(source, tag)
+            return "pixels", readable(source, tag)
         if tag >> 16 & 1:
             return self._private(source, tag)
         action = self.profile.action(tag, self.sop_class, sequence)
@@ -126,13 +126,6 @@ class _Walk:
             done, kept = self._keep(element, depth, cleaning=cleaning)
             return (done or ("unlisted" if action is None else "K")), kept
         return action.value, self._change(element, action, sequence, depth)
-
-    def _pixels(self, source: Dataset, tag: int) -> DataElement | None:
-        element = readable(source, tag)
-        if element is not None and isinstance(element.value, bytes) and self.identifiers.within_bytes(element.value, 8):
-            msg = "Text of the header stands in the bytes of the pixels: the file is damaged."
-            raise DataProblem(msg)
-        return element
 
     def _whole_groups(self, tag: int, action: Action | None) -> Action | None:
         """Of an overlay or a curve nothing is kept unless all of it is."""

@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+from gradiograph.core.errors import DataProblem
 from gradiograph.deid.blacken import Blackened, Finder, blacken_text
 from gradiograph.deid.codestream import strip_comments
 from gradiograph.deid.dataset import deidentify_dataset
@@ -13,6 +14,7 @@ from gradiograph.deid.dicom_file import add_header, check_pixels, declare, read_
 from gradiograph.deid.faces import shows_a_face
 from gradiograph.deid.graphics import clean_overlays, clear_unused_bits
 from gradiograph.deid.options import Option
+from gradiograph.deid.source import text_of
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
     from gradiograph.deid.profile import Profile
     from gradiograph.deid.pseudonyms import Pseudonyms
 
+_STUDY, _SERIES, _LETTERS = 0x0020000D, 0x0020000E, 8
+_CHANCE: Final = 8  # letters; a shorter name stands in many bytes by chance
 FACE: Final = "head volume: a face can be made from it"
 """The warning of `Made` for a scan of the head."""
 
@@ -67,6 +71,9 @@ def _deidentify(content: bytes, profile: Profile, pseudonyms: Pseudonyms, finder
     add_header(made, source)
     clear_unused_bits(made, source)
     strip_comments(made)
+    if "PixelData" in made and done.identifiers.within_bytes(made.PixelData, _CHANCE):
+        msg = "Text of the header stands in the bytes of the pixels: the file is damaged."
+        raise DataProblem(msg)
     if Option.CLEAN_GRAPHICS in profile.options:
         clean_overlays(made, finder)
     pixels = Blackened()
@@ -85,5 +92,5 @@ def _deidentify(content: bytes, profile: Profile, pseudonyms: Pseudonyms, finder
 
 
 def _place(source: Dataset, pseudonyms: Pseudonyms) -> tuple[str, str]:
-    levels = ("StudyInstanceUID", "SeriesInstanceUID")
-    return tuple(pseudonyms.name(level, str(source.get(level) or ""))[:8] for level in levels)  # type: ignore[return-value]
+    study, series = (text_of(source, tag) for tag in (_STUDY, _SERIES))
+    return pseudonyms.name("study", study)[:_LETTERS], pseudonyms.name("series", series)[:_LETTERS]
