@@ -8,12 +8,12 @@ import torch
 from attack_observations import observe, smooth_images, tiny_task
 from gradiograph.attacks.dense_layer import SeenLayer
 from gradiograph.attacks.feature_space import FeatureSpace
-from gradiograph.attacks.hidden import Quadratic, hidden_share, quadratic
+from gradiograph.attacks.hidden import Quadratic, forgets_size, hidden_share, quadratic
 from gradiograph.attacks.scores import hidden_scores
 from gradiograph.core.defence import Chain
 from gradiograph.core.random import stream
 from gradiograph.core.tensors import Batch
-from gradiograph.defences import QSGD, GaussianNoise, TopK, UniformQuantisation
+from gradiograph.defences import QSGD, GaussianNoise, SignSGD, TopK, UniformQuantisation
 
 NAME = "5.weight"
 
@@ -97,6 +97,13 @@ def test_rows_and_columns_are_the_derivatives_by_the_factors():
 def test_only_channels_that_move_values_hide(defence, expected):
     clean = torch.rand(60, 300, generator=stream(0, "clean"))
     assert (hidden_share(observed(defence, clean), NAME, clean) > 1e-4) is expected
+
+
+def test_only_signs_without_a_scale_forget_how_large_an_update_is():
+    assert forgets_size(observed(SignSGD()), NAME)
+    for defence in (SignSGD(scale="mean_abs"), TopK(sparsity=0.5), GaussianNoise(std=0.1)):
+        assert not forgets_size(observed(defence), NAME)
+    assert seen_layer(observed(SignSGD())).gradient[NAME].norm() < 1e3
 
 
 @pytest.mark.parametrize("defence", [TopK(sparsity=0.9), UniformQuantisation(bits=2)], ids=["top_k", "2_bits"])

@@ -228,6 +228,17 @@ def test_knowing_the_channel_helps_where_it_hides_values(phantom_films, tmp_path
     assert errors[1] < 0.7 * errors[0]
 
 
+@pytest.mark.parametrize("defence", [TopK(sparsity=0.95), SignSGD()], ids=["top_k", "signs"])
+def test_one_film_alone_is_told_from_the_mean_film_behind_a_channel_that_hides_values(phantom_films, tmp_path, defence):
+    public = torch.from_numpy(phantom(image_size=SIDE, patients=60).read(list(range(12, 60))))[:, :1]
+    save_prior(fit_eigen(public, 40), tmp_path / "prior.npz", ["somebody else"])
+    films = Batch(phantom_films[:1], torch.tensor([1]))
+    seen = observe(lenet(2), films, FEW_STEPS, Chain(stages=(defence,)), knows_labels=False)
+    found = Unmixing(steps=60, refits=1, prior=tmp_path / "prior.npz")(seen, stream(0), ignore)
+    off = [float((guess - films.images).square().mean()) for guess in (found.images, public.mean(dim=0, keepdim=True))]
+    assert off[0] < 0.8 * off[1]
+
+
 def test_signs_alone_are_attacked_without_an_error(phantom_films, tmp_path):
     public = torch.from_numpy(phantom(image_size=SIDE, patients=60).read(list(range(12, 60))))
     save_prior(fit_eigen(public[:, :1], 12), tmp_path / "prior.npz", ["somebody else"])

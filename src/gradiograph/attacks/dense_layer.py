@@ -12,6 +12,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from gradiograph.attacks.feature_inversion import layer_inputs
+from gradiograph.attacks.hidden import forgets_size
 from gradiograph.attacks.input_scale import AS_GOOD, input_scales, outputs_above, slopes_above
 from gradiograph.attacks.likelihoods import seen_update
 from gradiograph.attacks.pure_units import pure_rows
@@ -69,6 +70,8 @@ class SeenLayer:
         weight: The name of the layer's weight.
         probes: (PROBES, D), the layer's inputs on noise images.
         sees_pixels: Whether these are the noise images themselves.
+        sizeless: Whether the channel forgets the update's size, as signs without a scale do. It is then taken to be
+            that of a noise image's gradient.
     """
 
     task: Task
@@ -78,6 +81,7 @@ class SeenLayer:
     weight: str
     probes: Tensor
     sees_pixels: bool
+    sizeless: bool = False
 
     @classmethod
     def of(cls, observation: Observation, weight: str, generator: torch.Generator) -> SeenLayer:
@@ -103,6 +107,10 @@ class SeenLayer:
             middle |= {n: middle[n] + t for n, t in steps_taken.items() if t.norm() <= LARGEST_STEP * middle[n].norm()}
         noise = torch.rand(PROBES, *observation.task.image_shape, generator=generator).to(seen[weight])
         probes = layer_inputs(observation.task, middle, weight)(noise)[0].detach()
+        sizeless = forgets_size(observation, weight)
+        if sizeless:
+            slopes = slopes_above(observation.task, middle, weight, probes @ middle[weight].T, 0)
+            scale *= float(seen[weight].norm() / abs(scale) / (slopes.norm(dim=1) * probes.norm(dim=1)).mean())
         return cls(
             task=observation.task,
             state=middle,
@@ -111,6 +119,7 @@ class SeenLayer:
             weight=weight,
             probes=probes,
             sees_pixels=torch.equal(probes, noise.flatten(1)),
+            sizeless=sizeless,
         )
 
     @property
@@ -170,20 +179,24 @@ class SeenLayer:
         drift = self.scale * (inputs @ self.gradient[self.weight].T)
         return (middle.abs() > 0.75 * drift.abs()).all(dim=0).to(inputs)
 
-    def lengths(self, features: Tensor, slopes: Tensor) -> tuple[Tensor, Tensor]:
+    def lengths(self, features: Tensor, slopes: Tensor, usual: float | None = None) -> tuple[Tensor, Tensor]:
         """How long each of several inputs is, and which label explains its slopes best.
 
         Args:
             features: (B, D), each up to its length, not negative.
             slopes: (U, B), the slopes of each image's own loss at the layer's outputs, times that length.
+            usual: The length of films' inputs, which all are taken to have where the update is without a size.
 
         Returns:
             Factors (B,) of the features, and labels int64 (B,).
         """
         found = []
-        expected = float(self.probes.norm(dim=1).mean())
+        expected = float(self.probes.norm(dim=1).mean()) if usual is None else usual
         for feature, slope in zip(features, slopes.T, strict=True):
             size = feature.norm()
+            if self.sizeless:
+                found.append((expected / float(size), self._likeliest(feature * expected / size, slope)))
+                continue
             tried = [
                 (off, c, label)
                 for label in range(max(2, self.task.num_classes))
@@ -197,6 +210,13 @@ class SeenLayer:
             found.append((length / float(size), label))
         factors, labels = zip(*found, strict=True)
         return torch.tensor(factors).to(features), torch.tensor(labels)
+
+    def _likeliest(self, inputs: Tensor, slope: Tensor) -> int:
+        """The label whose slopes for these inputs (D,) point most along a slope (U,)."""
+        outputs = (inputs @ self.state[self.weight].T + self.state.get(_bias(self.weight), 0.0))[None]
+        labels = range(max(2, self.task.num_classes))
+        along = [slopes_above(self.task, self.state, self.weight, outputs, label)[0] @ slope for label in labels]
+        return int(torch.stack(along).argmax())
 
     def several_inputs(self, count: int, agreement: float) -> tuple[Tensor, int]:
         """The inputs (B, D) of several images, and how many were found; for the others stands the mean of the rows.

@@ -106,3 +106,12 @@ def hidden_share(observation: Observation, name: str, mean: Tensor) -> float:
         return 0.0
     sent = defence.expect(Belief({**seen_update(observation), name: mean})).mean[name]
     return float((sent - mean).norm() / mean.norm().clamp_min(torch.finfo(mean.dtype).tiny))
+
+
+def forgets_size(observation: Observation, name: str) -> bool:
+    """Whether the known channel makes the same of an update twice as large, as signs without a scale do."""
+    defence, seen = observation.defence, seen_update(observation)
+    if defence is None or defence == Chain():
+        return False
+    once, twice = (defence.expect(Belief({key: k * value for key, value in seen.items()})) for k in (1.0, 2.0))
+    return torch.equal(once.mean[name], twice.mean[name])

@@ -37,7 +37,9 @@ def summands_of(scores: Scores, scale: Tensor, generator: torch.Generator) -> tu
     """
     size = scale.double()
     points = torch.where(size[:, None] == 0, torch.nan, scores.values / size[:, None])
-    corners = generators(points, scores.errors / size.abs(), scores.values.shape[1], generator)
+    errors = scores.errors / size.abs()
+    one = scores.values.shape[1] == 1
+    corners = _only(points, errors) if one else generators(points, errors, scores.values.shape[1], generator)
     if corners is None:
         return None
     every = _all_masks(len(corners), corners)
@@ -132,6 +134,14 @@ def _median(values: Tensor, weights: Tensor) -> Tensor:
     order = values.argsort()
     below = weights[order].cumsum(dim=0)
     return values[order[int((below < 0.5 * below[-1]).sum())]]
+
+
+def _only(points: Tensor, errors: Tensor) -> Tensor | None:
+    """The one corner (1, 1) that is not zero, from points (n, 1): the weighted median."""
+    sure = torch.isfinite(points.squeeze(1)) & torch.isfinite(errors) & (points.squeeze(1) != 0)
+    if not bool(sure.any()):
+        return None
+    return _median(points[sure, 0], 1 / errors[sure].square())[None, None]
 
 
 def _all_masks(count: int, like: Tensor) -> Tensor:

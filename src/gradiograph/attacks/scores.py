@@ -118,7 +118,7 @@ class _Shown:
     Attributes:
         observation: What the server holds.
         layer: The layer.
-        rows: (m,), those of which anything is seen in these columns.
+        rows: (m,), those that differ between these columns; of others no direction is seen.
         columns: (n,).
         seen: (m, n), the gradient there.
         near: (K, n), orthonormal rows that span the space there.
@@ -142,7 +142,7 @@ class _Shown:
         whole = layer.gradient[layer.weight]
         columns = whole.square().sum(dim=0).argsort(descending=True)[:LOUD]
         columns = torch.unique(torch.cat([columns, whole.abs().amax(dim=0).argmax()[None]]))
-        rows = whole[:, columns].any(dim=1).nonzero().flatten()
+        rows = (whole[:, columns] != whole[:, columns[:1]]).any(dim=1).nonzero().flatten()
         seen, scale = whole[rows][:, columns], scale[rows]
         near, upper = torch.linalg.qr(space.basis[:, columns].T)
         # A direction that tells films apart has no part in what all have, the strongest coordinate.

@@ -14,7 +14,7 @@ from pydantic import Field
 from gradiograph.attacks.dense_layer import SeenLayer, first_dense_layer
 from gradiograph.attacks.eigen import EigenPrior, load_prior
 from gradiograph.attacks.feature_inversion import FeatureInversion, layer_inputs
-from gradiograph.attacks.feature_space import feature_space
+from gradiograph.attacks.feature_space import FeatureSpace, feature_space
 from gradiograph.attacks.hidden import hidden_share
 from gradiograph.attacks.masks import LARGEST, hidden_mixture, seen_mixture, summands_of
 from gradiograph.attacks.mixture import Mixture, row_space, unmix
@@ -100,7 +100,8 @@ class Unmixing(Attack):
         )
         start = 0.5 + 0.01 * torch.randn(count, 1, *task.image_shape[1:], generator=generator)
         flags = ["approximate"] if (observation.local_steps or 1) > 1 else []
-        masked = _Masked.of(observation, layer, count, search.prior, self.channel_steps)
+        masked = _Masked.of(observation, layer, count, search.prior, self.channel_steps, generator)
+        usual = None if masked is None or masked.space is None else float(masked.space.energy.sum().sqrt())
         mixture = masked.first(generator) if masked else None
         refits = self.refits if masked and mixture else 0
         mixture = mixture or unmix(layer.gradient[layer.weight], count, generator)
@@ -118,10 +119,10 @@ class Unmixing(Attack):
             total = share + PREVIEW * refits
             for refit in range(refits):
                 part = _part(progress, refit * PREVIEW, PREVIEW, total)
-                images, _, _ = _search(layer, mixture, quick, start, part)
+                images, _, _ = _search(layer, mixture, quick, start, part, usual)
                 mixture = masked.again(mixture, images) if masked else mixture
             done = _part(progress, total - share, share, total)
-            images, targets, values = _search(layer, mixture, last, start, done)
+            images, targets, values = _search(layer, mixture, last, start, done, usual)
         return Reconstruction(
             images=images.float().cpu().clamp(0, 1).contiguous(),
             targets=targets,
@@ -143,7 +144,7 @@ class _Masked:
         layer: The layer.
         count: B.
         scale: (U,), the difference of the head's two weights of each unit.
-        prior: Of the films.
+        space: Of the features of public films; None without a prior.
         channel_steps: Of Newton; 0 where the channel hides nothing or is not known.
     """
 
@@ -151,12 +152,18 @@ class _Masked:
     layer: SeenLayer
     count: int
     scale: Tensor
-    prior: EigenPrior | None
+    space: FeatureSpace | None
     channel_steps: int
 
     @classmethod
     def of(
-        cls, observation: Observation, layer: SeenLayer, count: int, prior: EigenPrior | None, channel_steps: int
+        cls,
+        observation: Observation,
+        layer: SeenLayer,
+        count: int,
+        prior: EigenPrior | None,
+        channel_steps: int,
+        generator: torch.Generator,
     ) -> _Masked | None:
         """None where the head is another, the batch too large, or so little noise that the cone is to be trusted."""
         scale = layer.two_class_scale()
@@ -168,16 +175,16 @@ class _Masked:
         steps = steps if steps and hidden_share(observation, layer.weight, clean) > HIDDEN else 0
         if not steps and space.share < CLEAN:
             return None
-        return cls(observation=observation, layer=layer, count=count, scale=scale, prior=prior, channel_steps=steps)
+        known = None if prior is None else feature_space(layer, prior, generator)
+        return cls(observation=observation, layer=layer, count=count, scale=scale, space=known, channel_steps=steps)
 
     def first(self, generator: torch.Generator) -> Mixture | None:
         """From the update alone; None where too few units' rows are sure, or a film is behind none of them."""
         gradient = self.layer.gradient[self.layer.weight]
-        space = None if self.prior is None else feature_space(self.layer, self.prior, generator)
-        if self.channel_steps and space is not None:
-            scores = hidden_scores(self.observation, self.layer, self.count, self.scale, space, self.channel_steps)
+        if self.channel_steps and self.space is not None:
+            scores = hidden_scores(self.observation, self.layer, self.count, self.scale, self.space, self.channel_steps)
         else:
-            scores = seen_scores(gradient, self.count, space)
+            scores = seen_scores(gradient, self.count, self.space)
         found = summands_of(scores, self.scale, generator)
         if found is None:
             return None
@@ -205,10 +212,15 @@ class _Masked:
 
 
 def _search(
-    layer: SeenLayer, mixture: Mixture, search: FeatureInversion, start: Tensor, progress: Callable[[float], None]
+    layer: SeenLayer,
+    mixture: Mixture,
+    search: FeatureInversion,
+    start: Tensor,
+    progress: Callable[[float], None],
+    usual: float | None,
 ) -> tuple[Tensor, Tensor, list[float]]:
     """The images (B, C, *spatial) whose features are the mixture's, their labels (B,), and the search's objective."""
-    lengths, labels = layer.lengths(mixture.features, len(start) * mixture.mixing)
+    lengths, labels = layer.lengths(mixture.features, len(start) * mixture.mixing, usual)
     inputs = lengths[:, None] * mixture.features
     if layer.sees_pixels:
         return inputs.reshape(-1, *layer.task.image_shape), labels, []
