@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 BLOCK = 16
-"""Images whose gradients are in memory at once; larger blocks are no faster on a processor."""
+"""Images whose gradients are in memory at once; larger blocks are hardly faster on a processor."""
 
 
 @dataclass(frozen=True, kw_only=True)
