@@ -158,7 +158,6 @@ def as_dicom(folder: Path, out: Path, *, shrink: int = 1) -> None:
 AUDIT = """
 name = "dicom-x-rays"
 purpose = "test of the readers"
-allow_identified = true
 authorised_by = "the test"
 allow_identified = true
 data = { use = "dicom", path = "films", image_size = 32, fractions = [0.5, 0.0, 0.5] }
