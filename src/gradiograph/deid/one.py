@@ -71,7 +71,11 @@ def _deidentify(content: bytes, profile: Profile, pseudonyms: Pseudonyms, finder
     add_header(made, source)
     clear_unused_bits(made, source)
     strip_comments(made)
-    if "PixelData" in made and done.identifiers.within_bytes(made.PixelData, _CHANCE):
+    pixel_bytes = made.get("PixelData", b"")
+    if not isinstance(pixel_bytes, bytes):
+        msg = "The pixel data are not bytes: the file is damaged."
+        raise DataProblem(msg)
+    if done.identifiers.within_bytes(pixel_bytes, _CHANCE):
         msg = "Text of the header stands in the bytes of the pixels: the file is damaged."
         raise DataProblem(msg)
     if Option.CLEAN_GRAPHICS in profile.options:
