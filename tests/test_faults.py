@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from importlib import import_module
 from pathlib import Path
 
@@ -239,3 +240,31 @@ def test_a_run_that_was_killed_before_its_first_file_starts_anew(folder, tmp_pat
     assert run(spec, folder, out, resume=True).header["status"] == "complete"
     with pytest.raises(LogProblem, match="holds no run"):
         run(spec, folder, tmp_path / "elsewhere", resume=True)
+
+
+ORPHANS = """
+import multiprocessing, os, signal, time
+from concurrent.futures import ProcessPoolExecutor
+from gradiograph.audit.workers import end_with_parent
+
+if __name__ == "__main__":
+    pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), initializer=end_with_parent)
+    print(pool.submit(os.getpid).result(), flush=True)
+    pool.submit(time.sleep, 300)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_workers_end_with_a_run_that_is_killed(tmp_path):
+    (tmp_path / "orphans.py").write_text(ORPHANS)
+    done = subprocess.run([sys.executable, tmp_path / "orphans.py"], stdout=subprocess.PIPE, text=True, timeout=120)
+    assert done.returncode == -signal.SIGKILL
+    assert any(has_ended(int(done.stdout)) for _ in range(100)), "the worker outlives the run that started it"
+
+
+def has_ended(process):
+    time.sleep(0.1)
+    try:
+        return "\nState:\tZ" in Path(f"/proc/{process}/status").read_text()
+    except FileNotFoundError:
+        return True

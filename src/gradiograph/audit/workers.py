@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing.connection import wait
+from threading import Thread
 from typing import TYPE_CHECKING
 
 import torch
@@ -65,7 +68,15 @@ def run_in_parallel(
     pool.shutdown()
 
 
+def end_with_parent() -> None:
+    """From now on this process ends as soon as the one that started it is gone, however that was killed."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        Thread(target=lambda: (wait([parent.sentinel]), os._exit(1)), daemon=True).start()
+
+
 def _open(spec: Spec, folder: Path, out: Path, threads: int) -> None:
+    end_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends the workers
     torch.set_num_threads(threads)
     made = plan(spec, folder)
