@@ -14,6 +14,10 @@ from gradiograph.core.random import stream
 from gradiograph.core.registry import build, components
 from gradiograph.core.tensors import Belief, global_norm
 from gradiograph.defences import QSGD, Clip, GaussianNoise, LaplaceNoise, RandomK, SignSGD, TopK, UniformQuantisation
+from gradiograph.defences.distributed_noise import DistributedNoise
+from gradiograph.defences.dp_fedavg import DPFedAvg
+from gradiograph.defences.dp_sgd import DPSGD
+from gradiograph.defences.local_dp import LocalDP
 from gradiograph.defences.sparsity import num_kept
 
 ALL: dict[str, Defence] = {
@@ -38,10 +42,16 @@ ALL: dict[str, Defence] = {
     "sign": SignSGD(),
     "sign zero": SignSGD(zero=0),
     "sign scaled": SignSGD(scale="mean_abs"),
+    "dp_fedavg": DPFedAvg(clip_norm=0.5, noise_multiplier=0.3),
+    "distributed_noise": DistributedNoise(clip_norm=0.5, noise_multiplier=0.3, clients=4),
+    "local_dp": LocalDP(clip_norm=0.5, noise_multiplier=0.3),
+    "dp_sgd": DPSGD(clip_norm=0.5, noise_multiplier=0.3),
 }
 NAMES = ("clip", "gaussian std", "laplace snr", "uniform 3", "qsgd", "top_k", "random_k", "sign")
 ONE_OF_EACH = [ALL[name] for name in NAMES]
-DETERMINISTIC = [n for n, d in ALL.items() if isinstance(d, Clip | UniformQuantisation | TopK | SignSGD)]
+DETERMINISTIC = [
+    n for n, d in ALL.items() if isinstance(d, Clip | UniformQuantisation | TopK | SignSGD | DPFedAvg | DPSGD)
+]
 each = pytest.mark.parametrize("defence", ALL.values(), ids=ALL.keys())
 values = st.lists(st.floats(-100, 100).map(lambda x: round(x, 3)), min_size=1, max_size=30)
 

@@ -60,7 +60,13 @@ def write_attack(log, defence, share, number):
                    "batch": batch, "seed": 0, "round": number}  # fmt: skip
             hit = float(control == "none" and batch // 4 < 4 * share)
             rows = [
-                Row(**key, record=f"b{batch}f{film}", metric="identification_top1", value=hit, larger_leaks_more=True)
+                Row(
+                    **key,
+                    record=f"film {film} of batch {batch}",
+                    metric="identification_top1",
+                    value=hit,
+                    larger_leaks_more=True,
+                )
                 for film in range(SIZE)
             ]
             log.write_cell(Cell(id=cell_id(**key), **key, num_bytes=100), rows, None)

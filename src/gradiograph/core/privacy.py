@@ -70,7 +70,7 @@ class PrivacyEvent:
 def default_delta(units: int) -> float:
     """A delta for this many units where none is stated: a tenth of one over their number, at most 1e-5.
 
-    >>> default_delta(200), default_delta(1000000)
-    (1e-05, 1e-07)
+    >>> default_delta(200), default_delta(50_000)
+    (1e-05, 2e-06)
     """
     return min(1e-5, 0.1 / max(1, units))

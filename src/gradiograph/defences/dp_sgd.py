@@ -139,8 +139,10 @@ class DPSGD(Defence):
     def log_likelihood(self, seen: Tensors, belief: Belief) -> Tensor:
         """The Gaussian log density with the belief's variance; without one, as of a channel that is known exactly."""
         spread, tolerance = variances(belief), tolerances(seen)
+        # Noise of zero is no noise: there the channel is known exactly.
         floor = {
-            name: torch.zeros_like(tolerance[name]) if spread[name] is not None else tolerance[name] for name in seen
+            n: t if (s := spread[n]) is None else torch.where(s > 0, torch.zeros_like(t), t)
+            for n, t in tolerance.items()
         }
         terms = [log_exact(seen[n], belief.mean[n], spread[n], floor[n]).sum() for n in seen]
         return torch.stack([term.sum() for term in terms]).sum()
