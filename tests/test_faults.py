@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ProcessPoolExecutor
 from importlib import import_module
 from pathlib import Path
 
@@ -260,6 +261,16 @@ def test_workers_end_with_a_run_that_is_killed(tmp_path):
     done = subprocess.run([sys.executable, tmp_path / "orphans.py"], stdout=subprocess.PIPE, text=True, timeout=120)
     assert done.returncode == -signal.SIGKILL
     assert any(has_ended(int(done.stdout)) for _ in range(100)), "the worker outlives the run that started it"
+
+
+def test_a_worker_that_is_killed_leaves_one_message(monkeypatch, folder, tmp_path):
+    class Lost(ProcessPoolExecutor):
+        def submit(self, *_):
+            return super().submit(os.abort)
+
+    monkeypatch.setattr(import_module("gradiograph.audit.workers"), "ProcessPoolExecutor", Lost)
+    with pytest.raises(LogProblem, match="continue with --resume"):
+        run(load_spec(folder / "audit.toml"), folder, tmp_path / "run", workers=2)
 
 
 def has_ended(process):

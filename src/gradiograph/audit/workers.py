@@ -7,6 +7,7 @@ import os
 import signal
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.connection import wait
 from threading import Thread
 from typing import TYPE_CHECKING
@@ -16,6 +17,7 @@ import torch
 from gradiograph.audit.cell import Judges, judges, run_cell
 from gradiograph.audit.plan import Plan, plan
 from gradiograph.audit.trainings import run_training
+from gradiograph.core.errors import LogProblem
 from gradiograph.log import Log
 
 if TYPE_CHECKING:
@@ -46,7 +48,7 @@ def run_in_parallel(
         progress: Called after each cell.
 
     Raises:
-        BadInput: as raised in a worker; the cells that were finished stay.
+        BadInput: as raised in a worker, or a worker was killed; the cells that were finished stay.
     """
     threads = max(1, torch.get_num_threads() // workers)
     # Spawned, not forked: torch's threads do not survive a fork.
@@ -60,6 +62,12 @@ def run_in_parallel(
         for done, future in enumerate(as_completed(futures), start=1):
             future.result()
             progress(done, len(ids), 0.0, f"{workers} workers")
+    except BrokenProcessPool:
+        msg = (
+            "A worker process was killed, perhaps because memory ran out. What is finished is kept: continue with "
+            f"--resume, and with less than --workers {workers} if it happens again."
+        )
+        raise LogProblem(msg) from None
     except BaseException:
         pool.shutdown(wait=False, cancel_futures=True)
         for process in multiprocessing.active_children():
