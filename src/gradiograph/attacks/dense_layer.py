@@ -185,7 +185,8 @@ class SeenLayer:
         Args:
             features: (B, D), each up to its length, not negative.
             slopes: (U, B), the slopes of each image's own loss at the layer's outputs, times that length.
-            usual: The length of films' inputs, which all are taken to have where the update is without a size.
+            usual: The length of films' inputs, to be expected of these; None is that of noise images' inputs. Where the
+                update is without a size, all are taken to have it.
 
         Returns:
             Factors (B,) of the features, and labels int64 (B,).

@@ -37,9 +37,8 @@ def summands_of(scores: Scores, scale: Tensor, generator: torch.Generator) -> tu
     """
     size = scale.double()
     points = torch.where(size[:, None] == 0, torch.nan, scores.values / size[:, None])
-    errors = scores.errors / size.abs()
-    one = scores.values.shape[1] == 1
-    corners = _only(points, errors) if one else generators(points, errors, scores.values.shape[1], generator)
+    errors, count = scores.errors / size.abs(), scores.values.shape[1]
+    corners = _only(points, errors) if count == 1 else generators(points, errors, count, generator)
     if corners is None:
         return None
     every = _all_masks(len(corners), corners)

@@ -145,7 +145,7 @@ class DPSGD(Defence):
             for n, t in tolerance.items()
         }
         terms = [log_exact(seen[n], belief.mean[n], spread[n], floor[n]).sum() for n in seen]
-        return torch.stack([term.sum() for term in terms]).sum()
+        return torch.stack(terms).sum()
 
     def encode(self, sent: Tensors, encoding: Encoding) -> Encoding:
         """Unchanged."""
