@@ -200,7 +200,6 @@ def test_an_existing_folder_is_not_touched(finished, tmp_path):
         ("victims.size=-2", "victims.size = -2"),
         ("victims.size=40", "more patients of class"),
         ("victims.clients=40", "patients"),
-        ("protocol.batch_size=3", "larger than the client's 2 images"),
         ("protocol.learning_rate=-1.0", "learning_rate = -1.0"),
         ("protocol.local_steps=0", "local_steps = 0"),
         ("task.num_classes=3", "num_classes = 2"),

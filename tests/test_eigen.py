@@ -92,10 +92,10 @@ def test_too_many_components_are_refused():
 
 
 def test_a_prior_survives_its_file(grey_prior, tmp_path):
-    path = tmp_path / "prior.npz"
+    path = tmp_path / "new" / "prior.npz"
     save_prior(grey_prior, path, ["IM-0115"])
-    assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    assert [entry.name for entry in tmp_path.iterdir()] == ["prior.npz"]
+    assert [stat.S_IMODE(where.stat().st_mode) for where in (path.parent, path)] == [0o700, 0o600]
+    assert [entry.name for entry in path.parent.iterdir()] == ["prior.npz"]
     read = load_prior(path, SHAPE)
     for name in ("mean", "components", "std"):
         assert torch.equal(getattr(read, name), getattr(grey_prior, name))
@@ -144,8 +144,9 @@ def test_what_is_no_prior_is_refused(content, grey_prior, tmp_path, monkeypatch)
 def test_missing_files_and_folders_are_named(grey_prior, tmp_path):
     with pytest.raises(BadInput, match="does not exist"):
         load_prior(tmp_path / "none.npz", SHAPE)
+    (tmp_path / "file").touch()
     with pytest.raises(BadInput, match="cannot be written"):
-        save_prior(grey_prior, tmp_path / "none" / "prior.npz")
+        save_prior(grey_prior, tmp_path / "file" / "prior.npz")
 
 
 def test_a_victim_among_the_prior_s_patients_is_refused_and_none_is_named(grey_prior, tmp_path):

@@ -381,7 +381,6 @@ def test_at_most_one_update_is_held_however_many_clients():
         ({"clients_per_round": 4}, "4 clients a round of 3 sites"),
         ({"min_clients": 4}, "min_clients = 4"),
         ({"keep": (9,)}, "Round 9 cannot be kept: the rounds are 1 to 3"),
-        ({"sizes": (4, 1)}, "batch_size = 2 is larger than the client's 1 images"),
     ],
 )
 def test_what_cannot_be_trained_is_refused_before_the_first_round(settings, message):

@@ -188,10 +188,14 @@ def test_wrong_settings_are_refused(wrong, words):
         build("protocol", {"use": "fedavg", **wrong})
 
 
-def test_a_mini_batch_larger_than_the_clients_data_is_refused():
-    task = make_task()
-    with pytest.raises(BadSetting, match="batch_size = 8 is larger than the client's 4 images"):
-        FedAvg(local_steps=1, learning_rate=0.1, batch_size=8).local_update(task, task.state(), make_batch(), None)
+def test_a_client_with_fewer_images_than_a_mini_batch_takes_all_in_every_step():
+    task, batch = make_task(), make_batch()
+    few = FedAvg(local_epochs=2, learning_rate=0.1, batch_size=8)
+    whole = FedAvg(local_steps=2, learning_rate=0.1)
+    assert few.num_steps(len(batch)) == 2
+    assert few.sample_rate(len(batch)) == 1
+    updates = [p.local_update(task, task.state(), batch, None).tensors for p in (few, whole)]
+    assert all(torch.equal(updates[0][name], updates[1][name]) for name in updates[1])
 
 
 def test_the_tiny_task_matches_functional_call():

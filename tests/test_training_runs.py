@@ -254,7 +254,6 @@ def test_clients_of_each_round_are_drawn_from_the_sites(tmp_path):
         ("utility.clients_per_round=3", "3 clients a round of 2 sites"),
         ("utility.server='fedadm'", "Did you mean 'fedadam'?"),
         ("utility.server={ use = 'fedadam', lr = 1 }", "server 'fedadam' has no setting 'lr'"),
-        ("protocol.batch_size=64", "batch_size = 64 is larger"),
         ("utility.sites=1000", "cannot be shared among 1000 clients"),
         ("policy.max_identificaton=0.1", "Did you mean 'max_identification'?"),
     ],

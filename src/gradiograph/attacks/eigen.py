@@ -133,7 +133,7 @@ def save_prior(prior: EigenPrior, path: Path, patients: Iterable[str] = ()) -> N
 
     Args:
         prior: The prior.
-        path: The file, replaced if it exists; its folder must.
+        path: The file, replaced if it exists; its folder is made, owner-only, where it is missing.
         patients: Identifiers of those whose films it was fitted to; stored as pseudonyms under a random key that the
             file holds as well, so that `require_disjoint` can compare. An audit refuses a prior that names none.
 
@@ -143,6 +143,7 @@ def save_prior(prior: EigenPrior, path: Path, patients: Iterable[str] = ()) -> N
     key = secrets.token_bytes(32)
     pseudonyms = sorted({pseudonym(key, patient) for patient in patients})
     try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with NamedTemporaryFile(dir=path.parent, prefix=".tmp-", delete=False) as file:
             try:
                 np.savez(
@@ -163,7 +164,7 @@ def save_prior(prior: EigenPrior, path: Path, patients: Iterable[str] = ()) -> N
                 Path(file.name).unlink(missing_ok=True)
                 raise
     except OSError as error:
-        msg = f"The prior cannot be written ({error.strerror}). Give a file in a folder that exists and that you own."
+        msg = f"The prior cannot be written ({error.strerror}). Give a file in a folder that you own."
         raise BadInput(msg) from None
 
 

@@ -18,7 +18,7 @@ class FedAvg(LocalTraining):
         local_steps: Optimiser steps in the round. Give this or `local_epochs`.
         local_epochs: Passes over the client's images in the round.
         learning_rate: Of the local optimiser.
-        batch_size: Images in a mini-batch; None is all of the client's images in every step.
+        batch_size: Images in a mini-batch; a client with fewer takes all of them in every step, and so does None.
         optimiser: "sgd" or "adamw"; its memory starts empty in every round.
         momentum: Heavy-ball momentum of "sgd".
         weight_decay: L2 for "sgd", decoupled for "adamw".

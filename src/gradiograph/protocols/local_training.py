@@ -77,11 +77,7 @@ class LocalTraining(Protocol):
         return self.learning_rate
 
     def num_steps(self, num_examples: int) -> int:
-        """Optimiser steps in a round on this many images.
-
-        Raises:
-            BadSetting: a mini-batch is larger than this many images.
-        """
+        """Optimiser steps in a round on this many images."""
         steps_an_epoch = ceil(num_examples / self._batch_size(num_examples))
         return self.local_steps or (self.local_epochs or 0) * steps_an_epoch
 
@@ -145,14 +141,7 @@ class LocalTraining(Protocol):
         return gradient + self.pull * moved if self.pull else gradient
 
     def _batch_size(self, num_examples: int) -> int:
-        size = num_examples if self.batch_size is None else self.batch_size
-        if size > num_examples:
-            msg = (
-                f"{self.name}: batch_size = {size} is larger than the client's {num_examples} images. "
-                f"Set batch_size to at most {num_examples}, or victims.size to at least {size}."
-            )
-            raise BadSetting(msg)
-        return size
+        return num_examples if self.batch_size is None else min(self.batch_size, num_examples)
 
     def _mini_batches(
         self, num_examples: int, generator: torch.Generator | None, private: PrivateSteps | None = None
