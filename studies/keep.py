@@ -1,4 +1,4 @@
-"""Keep what a study may keep: rows, summary and chart, never a film. python studies/keep.py RUN FOLDER."""
+"""Keep what a study may keep: rows, summary and charts, never a film. python studies/keep.py RUN FOLDER."""
 
 from __future__ import annotations
 
@@ -7,21 +7,26 @@ import sys
 from pathlib import Path
 
 from gradiograph.log import Log
-from gradiograph.report import Results, render_markdown
+from gradiograph.report import Results, render_markdown, write_tables
 from gradiograph.report.plots import leakage
+from gradiograph.report.trade_off import trade_offs
+from gradiograph.report.utility import models
 
 
 def main(run: Path, folder: Path) -> None:
-    """Copy the run's rows, and write its summary and one chart for each task and protocol."""
+    """Copy the run's tables, and write its summary and the charts of each task and protocol."""
     log = Log.open(run)
     folder.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(log.export_csv(), folder / "rows.csv")
+    for table in (log.export_csv(), *write_tables(run)):
+        shutil.copyfile(table, folder / table.name)
     (folder / "summary.md").write_text(render_markdown(log), encoding="utf-8")
     results = Results.read(log)
-    for number, setting in enumerate(results.settings):
-        chart = leakage(results, setting, number)
+    charts = {f"leakage-{n}": leakage(results, setting, n) for n, setting in enumerate(results.settings)}
+    for number, found in enumerate(trade_offs(results, models(results))):
+        charts |= {f"frontier-{number}": found.chart, f"budgets-{number}": found.budget_chart}
+    for name, chart in charts.items():
         if chart is not None:
-            (folder / f"leakage-{number}.svg").write_text(chart, encoding="utf-8")
+            (folder / f"{name}.svg").write_text(chart, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from gradiograph.core.rounds import Outcome, RoundRecord
 from gradiograph.core.seeds import numpy_stream
 from gradiograph.log import Cell, Log, ModelCell, cell_id
 from gradiograph.report import Policy, Results, policy_of, recommend, render, render_markdown, rule, write_tables
+from gradiograph.report.budget_chart import budget_chart
 from gradiograph.report.frontier import frontier
 from gradiograph.report.statistics import collect
 from gradiograph.report.utility import models, told, utility_tables
@@ -139,6 +140,30 @@ def test_the_front_is_what_no_other_beats_in_both(results):
     front = {name for name, point in points(results).items() if point.on_front}
     # weak leaks as much as no protection and is less useful; std=9 leaks as little as std=2 and is less useful.
     assert front == {"none", "noise(std=1)", "noise(std=2)"}
+
+
+def budget(defence, epsilon):
+    account = {"epsilon": epsilon, "unit": "image", "delta": 1e-5, "kind": "tight", "values": {"PLD": epsilon},
+               "difference": 0.0, "group": 1, "group_epsilon": epsilon}  # fmt: skip
+    return {
+        "protocol": PROTOCOL, "defence": defence, "noise_multiplier": 1.0, "trained": [account], "attacked": [account],
+        "films": 100, "identification_bound": 0.21, "membership_advantage": 0.3, "meaning": [],
+    }  # fmt: skip
+
+
+def test_budgets_are_drawn_over_epsilon_with_the_bound_and_without_protection_at_their_end(tmp_path):
+    log = make(tmp_path / "run")
+    log.update(privacy=[budget("noise(std=1)", 8.0)])
+    assert "beyond a guess" not in render(log)
+    log.update(privacy=[budget("noise(std=1)", 8.0), budget("noise(std=2)", 1e4)])
+    results = Results.read(log)
+    assert {name: p.bound for name, p in points(results).items() if p.bound} == {
+        "noise(std=1)": pytest.approx(0.2), "noise(std=2)": pytest.approx(0.2)
+    }  # fmt: skip
+    chart = budget_chart(results, frontier(results, models(results)), "AUROC", 0)
+    for text in (">8<", ">1e+04<", ">no protection<", "its control", "bound on any attack"):
+        assert text in chart
+    assert "bound on any attack, beyond a guess" in render(log)
 
 
 def test_a_strength_that_leaks_late_is_seen(tmp_path):

@@ -13,8 +13,6 @@ from gradiograph.log import Log
 from gradiograph.log.atomic import write_file
 from gradiograph.report.ceiling import CEILING_MEANING, ceilings
 from gradiograph.report.failures import not_measured
-from gradiograph.report.frontier import frontier
-from gradiograph.report.frontier_plot import frontier_chart
 from gradiograph.report.gallery import Gallery
 from gradiograph.report.inputs import inputs
 from gradiograph.report.plots import leakage, objectives
@@ -22,7 +20,8 @@ from gradiograph.report.policy import policy_of, rule
 from gradiograph.report.privacy import TITLES, budgets
 from gradiograph.report.results import UNDEFENDED, Results, Setting
 from gradiograph.report.tables import blocks, columns, references, wires
-from gradiograph.report.utility import FEDERATED, models, name_of, score, utility_tables
+from gradiograph.report.trade_off import trade_offs
+from gradiograph.report.utility import models
 from gradiograph.report.verdict import Judgement, Status, judge
 from gradiograph.report.wording import assumptions, basis, chance, films, measure
 
@@ -30,7 +29,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from gradiograph.report.gallery import Picture
-    from gradiograph.report.utility import Model
 
 _TEMPLATE = "page.html.j2"
 
@@ -86,7 +84,7 @@ def render(log: Log) -> str:
         ceiling_meaning=CEILING_MEANING,
         budgets=budgets(results),
         budget_titles=TITLES,
-        utility=_utility(results, found),
+        utility=trade_offs(results, found),
         policy=policy,
         rulings=rule(results, policy, found) if policy else (),
         not_measured=not_measured(results),
@@ -126,22 +124,6 @@ def _section(
         # matplotlib escapes the labels in what it draws.
         "plots": [Markup(plot) if plot else None for plot in plots],  # noqa: S704
     }
-
-
-def _utility(results: Results, found: Sequence[Model]) -> list[dict[str, Any]]:
-    """What the page shows of the trainings of each task and protocol; nothing where there are none."""
-    if not found:
-        return []
-    sections, everything = [], frontier(results, found)
-    for number, table in enumerate(utility_tables(results, found)):
-        points = [point for point in everything if point.setting == table.setting]
-        others = [m for m in found if m.setting == table.setting and m.arm != FEDERATED]
-        values = {name_of(model): model.value(score(results)).value for model in others}
-        references = {name: value for name, value in values.items() if value is not None}
-        chart = frontier_chart(points, references, score(results).title, number)
-        # matplotlib escapes the labels in what it draws.
-        sections.append({"table": table, "points": points, "chart": Markup(chart) if chart else None})  # noqa: S704
-    return sections
 
 
 def _portraits(judgement: Judgement, sections: list[dict[str, Any]]) -> dict[tuple[Setting, str], Sequence[Picture]]:

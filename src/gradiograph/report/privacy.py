@@ -64,6 +64,14 @@ def excess_bound(results: Results, setting: Setting, defence: str) -> float | No
     return None
 
 
+def trained_epsilon(results: Results, setting: Setting, defence: str) -> float | None:
+    """The largest budget of a site over the whole training; None where there is none."""
+    for entry in results.header["privacy"]:
+        if (entry["protocol"], entry["defence"]) == (setting.protocol, defence) and entry["trained"]:
+            return max(float(account["epsilon"]) for account in entry["trained"])
+    return None
+
+
 def _line(results: Results, entry: Mapping[str, Any]) -> BudgetLine:
     films = int(entry["films"])
     return BudgetLine(
