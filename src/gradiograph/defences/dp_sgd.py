@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Annotated
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
-from pydantic import Field
 
-from gradiograph.core.defence import Defence, Encoding
-from gradiograph.core.errors import BadSetting
 from gradiograph.core.example_gradients import Unit
 from gradiograph.core.privacy import PrivacyEvent, default_delta
 from gradiograph.core.registry import register
+from gradiograph.defences.calibrated import Calibrated
 from gradiograph.defences.clipping import Clipping, clip_weights
 from gradiograph.defences.exact import log_exact, tolerances, variances
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from gradiograph.core.defence import Encoding
     from gradiograph.core.example_gradients import ExampleGradients
     from gradiograph.core.privacy import Exposure
     from gradiograph.core.tensors import Belief, Tensors
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
 
 @register("defence", "dp_sgd", paper="Abadi et al. 2016, arXiv 1607.00133")
 @dataclass(frozen=True, kw_only=True)
-class DPSGD(Defence):
+class DPSGD(Calibrated):
     """Clip each example's gradient and add Gaussian noise to their sum, in every step of local training.
 
     Abadi et al. 2016, algorithm 1. Each step takes each example with the chance batch_size / n, by itself (Poisson
@@ -54,21 +53,10 @@ class DPSGD(Defence):
     noise comes from a generator that repeats, not from a cryptographic one: this measures a protection, and is none.
     """
 
-    clip_norm: Annotated[float, Field(gt=0)]
-    noise_multiplier: Annotated[float, Field(ge=0)] | None = None
-    epsilon: Annotated[float, Field(gt=0)] | None = None
-    delta: Annotated[float, Field(gt=0, lt=1)] | None = None
+    name: ClassVar[str] = "dp_sgd"
+
     clipping: Clipping = "flat"
     unit: Unit = "example"
-
-    def __post_init__(self) -> None:
-        if (self.epsilon is None) != (self.delta is None):
-            missing = "delta" if self.delta is None else "epsilon"
-            msg = f"defence 'dp_sgd' needs epsilon and delta together; add {missing}."
-            raise BadSetting(msg)
-        if self.noise_multiplier is None and self.epsilon is None:
-            msg = "defence 'dp_sgd' was given no strength; give noise_multiplier, or epsilon and delta."
-            raise BadSetting(msg)
 
     @property
     def guarantee(self) -> str | None:
@@ -86,7 +74,7 @@ class DPSGD(Defence):
 
     def on_example_sum(self, total: Tensors, expected: float, generator: torch.Generator | None) -> Tensors:
         """(Sum + noise) / expected; see `Defence.on_example_sum`."""
-        std = self._noise_multiplier * self.clip_norm
+        std = self.noise * self.clip_norm
         if generator is None or not std:
             return {name: tensor / expected for name, tensor in total.items()}
         return {
@@ -113,20 +101,9 @@ class DPSGD(Defence):
             claimed=self.epsilon,
         )
 
-    @property
-    def budget(self) -> tuple[float, float] | None:
-        """As set, where no noise is."""
-        if self.noise_multiplier is not None or self.epsilon is None or self.delta is None:
-            return None
-        return self.epsilon, self.delta
-
-    def with_noise(self, noise_multiplier: float) -> Defence:
-        """With this noise; what is claimed stays."""
-        return replace(self, noise_multiplier=noise_multiplier)
-
     def step_variance(self, expected: float) -> float:
         """(noise_multiplier x clip_norm / expected)^2."""
-        return (self._noise_multiplier * self.clip_norm / expected) ** 2
+        return (self.noise * self.clip_norm / expected) ** 2
 
     def on_update(self, tensors: Tensors, generator: torch.Generator) -> Tensors:
         """The update as local training left it: the defence has acted in its steps."""
@@ -150,13 +127,3 @@ class DPSGD(Defence):
     def encode(self, sent: Tensors, encoding: Encoding) -> Encoding:
         """Unchanged."""
         return encoding
-
-    @property
-    def _noise_multiplier(self) -> float:
-        if self.noise_multiplier is None:
-            msg = (
-                f"defence 'dp_sgd' with epsilon = {self.epsilon:g} has no noise yet: it follows from the rounds, the "
-                "steps and the sampling, which an audit knows. Give noise_multiplier."
-            )
-            raise BadSetting(msg)
-        return self.noise_multiplier

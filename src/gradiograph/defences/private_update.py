@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from pydantic import Field
-
-from gradiograph.core.defence import Chain, Defence, Encoding
-from gradiograph.core.errors import BadSetting
+from gradiograph.core.defence import Chain, Encoding
 from gradiograph.core.privacy import PrivacyEvent, default_delta
+from gradiograph.defences.calibrated import Calibrated
 from gradiograph.defences.clip import Clip
 from gradiograph.defences.gaussian_noise import GaussianNoise
 
@@ -23,25 +21,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PrivateUpdate(Defence, ABC):
+class PrivateUpdate(Calibrated, ABC):
     """A clip of the update, noise on the client or not, and one Gaussian mechanism a round whose unit is the client."""
-
-    name: ClassVar[str]
-    """In audit files, for messages."""
-
-    clip_norm: Annotated[float, Field(gt=0)]
-    noise_multiplier: Annotated[float, Field(ge=0)] | None = None
-    epsilon: Annotated[float, Field(gt=0)] | None = None
-    delta: Annotated[float, Field(gt=0, lt=1)] | None = None
-
-    def __post_init__(self) -> None:
-        if (self.epsilon is None) != (self.delta is None):
-            missing = "delta" if self.delta is None else "epsilon"
-            msg = f"defence '{self.name}' needs epsilon and delta together; add {missing}."
-            raise BadSetting(msg)
-        if self.noise_multiplier is None and self.epsilon is None:
-            msg = f"defence '{self.name}' was given no strength; give noise_multiplier, or epsilon and delta."
-            raise BadSetting(msg)
 
     @property
     @abstractmethod
@@ -79,38 +60,12 @@ class PrivateUpdate(Defence, ABC):
             claimed=self.epsilon,
         )
 
-    @property
-    def budget(self) -> tuple[float, float] | None:
-        """As set, where no noise is."""
-        if self.noise_multiplier is not None or self.epsilon is None or self.delta is None:
-            return None
-        return self.epsilon, self.delta
-
-    def with_noise(self, noise_multiplier: float) -> Defence:
-        """With this noise; what is claimed stays."""
-        return replace(self, noise_multiplier=noise_multiplier)
-
     def _promise(self, to_whom: str) -> str | None:
         """The guarantee against these; None without noise."""
         if self.noise_multiplier == 0:
             return None
         budget = f"({self.epsilon:g}, {self.delta:g})-differential" if self.epsilon is not None else "Differential"
         return f"{budget} privacy of all data of a client, against {to_whom}."
-
-    @property
-    def noise(self) -> float:
-        """The noise multiplier.
-
-        Raises:
-            BadSetting: it was not found yet for the budget.
-        """
-        if self.noise_multiplier is None:
-            msg = (
-                f"defence '{self.name}' with epsilon = {self.epsilon:g} has no noise yet: it follows from the rounds, "
-                "which an audit knows. Give noise_multiplier."
-            )
-            raise BadSetting(msg)
-        return self.noise_multiplier
 
     @property
     def _channel(self) -> Chain:
