@@ -154,7 +154,7 @@ def budget(defence, epsilon):
 def test_budgets_are_drawn_over_epsilon_with_the_bound_and_without_protection_at_their_end(tmp_path):
     log = make(tmp_path / "run")
     log.update(privacy=[budget("noise(std=1)", 8.0)])
-    assert "beyond a guess" not in render(log)
+    assert "What each privacy budget costs" not in render(log)
     log.update(privacy=[budget("noise(std=1)", 8.0), budget("noise(std=2)", 1e4)])
     results = Results.read(log)
     assert {name: p.bound for name, p in points(results).items() if p.bound} == {
@@ -163,7 +163,7 @@ def test_budgets_are_drawn_over_epsilon_with_the_bound_and_without_protection_at
     chart = budget_chart(results, frontier(results, models(results)), "AUROC", 0)
     for text in (">8<", ">1e+04<", ">no protection<", "its control", "bound on any attack"):
         assert text in chart
-    assert "bound on any attack, beyond a guess" in render(log)
+    assert "What each privacy budget costs" in render(log)
 
 
 def test_a_strength_that_leaks_late_is_seen(tmp_path):

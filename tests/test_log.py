@@ -54,8 +54,23 @@ def test_a_cell_comes_back_as_it_was_written(log):
     np.testing.assert_array_equal(again.images("c1"), images)
     assert again.has_cell("c1")
     assert not again.has_cell("c2")
-    picture = np.asarray(Image.open(log.directory / "cells" / "c1" / "1.png"))
-    np.testing.assert_array_equal(picture, np.rint(images[1, 0] * 255).astype(np.uint8))
+
+
+def test_a_picture_carries_a_mark_and_the_array_beside_it_none(log):
+    images = films(2, 1, 8, 8)
+    log.write_cell(CELL, [ROW], images)
+    np.testing.assert_array_equal(log.images("c1"), images)
+    picture = np.asarray(Image.open(log.directory / "cells" / "c1" / "1.png")).astype(int)
+    own = np.kron(np.rint(images[1, 0] * 255), np.ones((32, 32))).astype(int)
+    marked = picture != own
+    assert np.abs(picture - own).max() == 70
+    assert 0.02 < marked.mean() < 0.2
+    halves = (marked[:128], marked[128:])
+    assert all(half.any(axis=0).mean() > 0.7 for half in halves), "the mark spans the picture, twice"
+    log.write_victims(0, ("a", "b"), ("ILL", "ILL"), images)
+    original = np.asarray(Image.open(log.directory / "victims" / "0" / "1.png"))
+    assert (original != picture).any()
+    assert (original != own).any()
 
 
 def test_float16_images_stay_float16_on_disk_and_come_back_as_float32(log):
@@ -75,7 +90,7 @@ def test_colour_films_are_written_in_colour(log):
     images = films(1, 3, 5, 4)
     log.write_cell(CELL, [ROW], images)
     with Image.open(log.directory / "cells" / "c1" / "0.png") as picture:
-        assert (picture.mode, picture.size) == ("RGB", (4, 5))
+        assert (picture.mode, picture.size) == ("RGB", (204, 255))
 
 
 def test_victims_come_back_as_they_were_written(log):

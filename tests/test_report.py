@@ -25,7 +25,10 @@ DIRECTIONS = {"identification_top1": True, "identification_rank": False, "lpips"
 HEADER = {
     "status": "complete", "error": None, "name": "A test audit", "purpose": "testing", "authorised_by": "The tester",
     "command": "gradiograph run audit.toml", "created": "2025-11-23T05:46:00+00:00",
-    "spec": {"name": "A test audit", "seeds": [7, 8], "nothing": None, "list": [{"use": "x", "y": None}]},
+    "spec": {
+        "name": "A test audit", "show_originals": True, "seeds": [7, 8], "nothing": None,
+        "list": [{"use": "x", "y": None}],
+    },
     "defaults": ["victims.split = test"], "environment": {"python": "3.11", "gradiograph": "0.1.0"},
     "data": {
         "victims": "invented films", "public": "more of them", "gallery": "others",

@@ -12,7 +12,7 @@ from gradiograph.audit.scoring import build_metrics, pseudonym_key, scoring_cont
 from gradiograph.core.errors import BadSetting, LogProblem
 from gradiograph.core.records import Row
 from gradiograph.core.scoring import ScoringContext
-from gradiograph.log import Log
+from gradiograph.log import Log, require_kept
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -38,6 +38,7 @@ def rescore(directory: Path, metric: Mapping[str, Any], spec: Spec | None = None
     """
     load_components()
     log = Log.open(directory)
+    require_kept(log)
     (made,) = build_metrics([metric])
     context = _context(log, spec, folder)
     classes = log.header["data"]["classes"]

@@ -16,7 +16,7 @@ from gradiograph.audit.plan import Plan, plan
 from gradiograph.audit.trainings import run_training
 from gradiograph.audit.workers import run_in_parallel
 from gradiograph.core.errors import BadInput, LogProblem
-from gradiograph.log import Log
+from gradiograph.log import Log, require_kept
 from gradiograph.log.atomic import is_vacant
 
 if TYPE_CHECKING:
@@ -159,6 +159,7 @@ def _continue(out: Path, entry: dict[str, Any]) -> Log:
     if is_vacant(out):  # killed before it had written anything
         return Log.create(out, entry)
     log = Log.open(out)
+    require_kept(log)
     changed = sorted(
         key for key in entry["spec"] | log.header["spec"] if entry["spec"].get(key) != log.header["spec"].get(key)
     )

@@ -110,6 +110,8 @@ class Spec(_Strict):
     name: str = Field(min_length=1, pattern=r"^[\w][\w .-]*$")
     purpose: str = Field(min_length=1)
     authorised_by: str = Field(min_length=1)
+    retention_days: int | None = Field(default=None, ge=0, description="after which `gradiograph purge` is due")
+    show_originals: bool = Field(default=False, description="originals beside their reconstructions in the report")
     seeds: list[int] = Field(default=[0], min_length=1)
     data: Config
     allow_identified: bool = Field(default=False, description="go on where the scan finds identifiers in the data")

@@ -19,14 +19,17 @@ from rich.table import Table
 
 from gradiograph import audit, report
 from gradiograph.cli.account import account
-from gradiograph.cli.arguments import AuditFile, Overrides
+from gradiograph.cli.arguments import AuditFile, Overrides, RunFolder
+from gradiograph.cli.components import list_components, show
 from gradiograph.cli.data import data, end_where_refused
 from gradiograph.cli.deidentify import deidentify
 from gradiograph.cli.epsilon import audit_epsilon
 from gradiograph.cli.lint import lint, show_lint
+from gradiograph.cli.purge import purge
+from gradiograph.cli.reports import recommend, write_report
 from gradiograph.cli.scan import phi, scan
 from gradiograph.cli.track import track
-from gradiograph.core import registry
+from gradiograph.cli.view import view
 from gradiograph.core.errors import BadInput, BadSetting, LogProblem
 
 app = typer.Typer(
@@ -44,11 +47,15 @@ app.command()(deidentify)
 app.command()(scan)
 app.command()(phi)
 app.command()(track)
+app.command()(purge)
+app.command()(view)
+app.command("report")(write_report)
+app.command()(recommend)
+app.command("list")(list_components)
+app.command()(show)
 app.command()(account)
 app.command("audit-epsilon")(audit_epsilon)
 console = Console(highlight=False)
-
-RunFolder = Annotated[Path, typer.Argument(metavar="DIR", help="The folder of a run.")]
 
 
 @app.command()
@@ -183,73 +190,6 @@ def train_prior(
             "film: treat the file as you treat the films, or lower --components."
         )
     console.print(f"Prior: {out.resolve()}", soft_wrap=True)
-
-
-@app.command("report")
-def write_report(
-    directory: RunFolder,
-    form: Annotated[Literal["html", "md", "csv"], typer.Option("--format", help="What to write.")] = "html",
-) -> None:
-    """Write the report of a run, also of one that is not finished."""
-    if form == "html":
-        console.print(f"Report: {report.write_html(directory)}", soft_wrap=True)
-    elif form == "md":
-        sys.stdout.write(report.render_markdown(report.open_log(directory)))
-    else:
-        for path in (report.open_log(directory).export_csv(), *report.write_tables(directory)):
-            console.print(f"Table: {path}", soft_wrap=True)
-
-
-@app.command()
-def recommend(
-    directory: RunFolder,
-    max_identification: Annotated[
-        float | None, typer.Option(min=0, max=1, help="Identification beyond the control, upper 95 % limit.")
-    ] = None,
-    max_loss: Annotated[float | None, typer.Option(min=0, max=1, help="Loss of the score.")] = None,
-) -> None:
-    """Name the cheapest protection that holds the run's policy, or another, validated on other patients."""
-    results = report.Results.read(report.open_log(directory))
-    limits = {"max_identification": max_identification, "max_loss": max_loss}
-    policy = report.policy_of(results, {name: limit for name, limit in limits.items() if limit is not None})
-    if policy is None:
-        msg = "The run has no policy; give --max-identification, and --max-loss if a loss counts."
-        raise BadSetting(msg)
-    found = report.recommend(results, policy)
-    for ruling in found.rulings:
-        console.print(escape(f"{ruling.defence}: {'; '.join(ruling.failures) or 'passes on the first half'}"))
-    console.print(escape(found.sentence))
-    if not found.holds:
-        raise typer.Exit(1)
-
-
-@app.command("list")
-def list_components(
-    kind: Annotated[str | None, typer.Argument(help=f"One of {', '.join(registry.KINDS)}.")] = None,
-) -> None:
-    """List the components, of one kind or of all."""
-    audit.load_components()
-    table = Table("Kind", "Name", "What it is", "Paper", box=None)
-    for chosen in (kind,) if kind else registry.KINDS:
-        for component in registry.components(chosen):
-            table.add_row(chosen, component.name, escape(component.summary), escape(component.paper))
-    console.print(table)
-
-
-@app.command()
-def show(kind: str, name: str) -> None:
-    """Show a component: what it does, where it comes from, its settings."""
-    audit.load_components()
-    component = registry.component(kind, name)
-    console.print(f"{component.kind} {component.name}", style="bold")
-    console.print(escape(component.documentation))
-    if component.paper:
-        console.print(f"\nPaper: {escape(component.paper)}")
-    table = Table("Setting", "Takes", "Default", box=None)
-    for key, takes, default in component.describe_settings():
-        table.add_row(key, escape(takes), escape(default))
-    console.print()
-    console.print(table if table.rows else "No settings.")
 
 
 def main() -> None:

@@ -9,3 +9,4 @@ import typer
 
 AuditFile = Annotated[Path, typer.Argument(metavar="FILE", help="The audit file (TOML).")]
 Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a setting.")]
+RunFolder = Annotated[Path, typer.Argument(metavar="DIR", help="The folder of a run.")]

@@ -6,7 +6,7 @@ import io
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 from gradiograph.log.atomic import write_new
 
@@ -15,7 +15,13 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+SIDE = 256
+"""Of a picture to look at, in pixels, about."""
+RECONSTRUCTION, ORIGINAL = "RECONSTRUCTION - PRIVACY AUDIT", "ORIGINAL - PRIVACY AUDIT"
+
 _PLANAR = 4
+_SHIFT = 70
+"""Of 255: by how much the mark is lighter or darker than the film below it."""
 
 
 def pack(images: NDArray[Any]) -> bytes:
@@ -36,12 +42,12 @@ def pack(images: NDArray[Any]) -> bytes:
     return buffer.getvalue()
 
 
-def fill_images(folder: Path, images: NDArray[Any]) -> None:
-    """Write the array and a picture of each image into a folder of `atomic.new_folder`."""
+def fill_images(folder: Path, images: NDArray[Any], mark: str) -> None:
+    """Write the array, and a marked picture of each image to look at, into a folder of `atomic.new_folder`."""
     write_new(folder / "images.npz", pack(images))
     for number, image in enumerate(images):
         # Only to look at, and made from the array beside it: not worth the wait for the disk.
-        write_new(folder / f"{number}.png", png(image), sync=False)
+        write_new(folder / f"{number}.png", png(image, mark), sync=False)
 
 
 def unpack(path: Path) -> NDArray[np.float32]:
@@ -51,19 +57,38 @@ def unpack(path: Path) -> NDArray[np.float32]:
     return images
 
 
-def png(image: NDArray[Any], largest: int | None = None) -> bytes:
-    """An 8-bit PNG.
+def png(image: NDArray[Any], mark: str) -> bytes:
+    """An 8-bit PNG of about 256 pixels that carries a mark across it: no picture leaves a run without one.
 
     Args:
         image: (C, H, W) in [0, 1], clipped; three channels are colour, any other number is averaged to grey.
-        largest: Shrink so that no side is longer than this many pixels.
+        mark: What the picture is.
     """
     levels = np.rint(np.clip(np.asarray(image, dtype=np.float32), 0.0, 1.0) * 255.0)
-    colour = len(levels) == 3
-    pixels = levels.transpose(1, 2, 0) if colour else levels.mean(axis=0)
-    picture = Image.fromarray(pixels.astype(np.uint8))
-    if largest is not None and max(picture.size) > largest:
-        picture.thumbnail((largest, largest), Image.Resampling.LANCZOS)
+    pixels = levels.transpose(1, 2, 0) if len(levels) == 3 else levels.mean(axis=0)
+    picture = _marked(_at_size(Image.fromarray(pixels.astype(np.uint8))), mark)
     buffer = io.BytesIO()
     picture.save(buffer, format="PNG", optimize=True)
     return buffer.getvalue()
+
+
+def _at_size(picture: Image.Image) -> Image.Image:
+    """Larger by a whole factor, so that every pixel stays one, or smaller."""
+    longest = max(picture.size)
+    if longest > SIDE:
+        picture.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
+        return picture
+    factor = max(1, SIDE // longest)
+    return picture.resize((factor * picture.width, factor * picture.height), Image.Resampling.NEAREST)
+
+
+def _marked(picture: Image.Image, mark: str) -> Image.Image:
+    """The text twice across the picture, pale enough to look through and too large to crop."""
+    layer = Image.new("L", picture.size, 0)
+    draw = ImageDraw.Draw(layer)
+    font = ImageFont.load_default(size=max(8.0, picture.width / 16))
+    for height in (0.3, 0.7):
+        draw.text((picture.width / 2, height * picture.height), mark, fill=255, font=font, anchor="mm")
+    # Lighter where the film is dark, darker where it is light: it is seen on both.
+    shifted = picture.point(lambda level: level - _SHIFT if level > 127 else level + _SHIFT)
+    return Image.composite(shifted, picture, layer)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from gradiograph.log.atomic import write_new
-from gradiograph.log.pictures import fill_images, unpack
+from gradiograph.log.pictures import ORIGINAL, fill_images, unpack
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -34,7 +34,7 @@ class Victims:
 def fill_victims(folder: Path, victims: Victims) -> None:
     """Write a batch into a folder of `atomic.new_folder`."""
     entry = {"records": list(victims.records), "labels": list(victims.labels)}
-    fill_images(folder, victims.images)
+    fill_images(folder, victims.images, ORIGINAL)
     write_new(folder / "victims.json", (json.dumps(entry, indent=1, ensure_ascii=False) + "\n").encode())
 
 

@@ -6,7 +6,7 @@ import base64
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from gradiograph.log.pictures import png
+from gradiograph.log.pictures import ORIGINAL, RECONSTRUCTION, png
 from gradiograph.report.findings import findings
 from gradiograph.report.results import ATTACK, MEAN, MISMATCHED, STOCK, Results, Setting
 from gradiograph.report.statistics import Film, Key, by_leakage
@@ -25,7 +25,6 @@ _FILMS = 4
 _FILMS_OF_OTHERS = 2
 _BUDGET = 200
 _PICTURES_PER_FILM = 5
-_SIDE = 256
 _CAPTION = ("identification_rank", "lpips", "ssim", "psnr", "variance_explained")
 
 
@@ -37,7 +36,6 @@ class Picture:
     source: str = field(repr=False)
     alternative: str
     numbers: tuple[str, ...]
-    pixels: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +77,7 @@ class Gallery:
     def __init__(self, log: Log, results: Results) -> None:
         self._log = log
         self._results = results
+        self._shows_originals = bool(results.header["spec"].get("show_originals"))
         self._cells = {_place(cell): cell for cell in results.cells}
         self._numbers: dict[tuple[object, ...], dict[str, float]] = {}
         for row in results.rows:
@@ -117,7 +116,10 @@ class Gallery:
         victims = self._log.victims(film.batch)
         place = victims.records.index(film.record)
         label = victims.labels[place]
-        original = _picture("Original", victims.images[place], f"The attacked film, class {label}.", {})
+        originals = []
+        if self._shows_originals:
+            text = f"The attacked film, class {label}."
+            originals = [_picture("Original", victims.images[place], text, {}, ORIGINAL)]
         others = [
             (cell, "Reconstruction", f"What the attack {key.attack} read out of the update."),
             (self._cell_like(cell, MISMATCHED), "Control: other patient", "The same attack, another patient's update."),
@@ -127,7 +129,7 @@ class Gallery:
         pictures = [self._shown(other, film, place, title, text) for other, title, text in others if other]
         return FilmStrip(
             caption=f"{_ordinal(rank, films)}: film {film.record}, {label}, seed {cell.seed}",
-            pictures=(original, *(picture for picture in pictures if picture)),
+            pictures=(*originals, *(picture for picture in pictures if picture)),
         )
 
     def _shown(self, cell: Cell, film: Film, place: int, title: str, text: str) -> Picture | None:
@@ -179,12 +181,13 @@ def _ordinal(rank: int, films: int) -> str:
     return f"Rank {rank + 1} of {films}" + (", the median" if rank == films // 2 and films > _FILMS else "")
 
 
-def _picture(title: str, image: NDArray[np.float32], text: str, numbers: Mapping[str, float]) -> Picture:
+def _picture(
+    title: str, image: NDArray[np.float32], text: str, numbers: Mapping[str, float], mark: str = RECONSTRUCTION
+) -> Picture:
     shown = [f"{measure(name).title} {number(name, numbers[name])}" for name in _CAPTION if name in numbers]
     return Picture(
         title=title,
-        source="data:image/png;base64," + base64.b64encode(png(image, largest=_SIDE)).decode(),
+        source="data:image/png;base64," + base64.b64encode(png(image, mark)).decode(),
         alternative=f"{title}. {text}" + (f" {', '.join(shown)}." if shown else ""),
         numbers=tuple(shown),
-        pixels=min(int(max(image.shape[1:])), _SIDE),
     )

@@ -9,21 +9,25 @@ import tomli_w
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from gradiograph.log import Log
+from gradiograph.log import Log, retained_until
 from gradiograph.log.atomic import write_file
 from gradiograph.report.ceiling import CEILING_MEANING, ceilings
+from gradiograph.report.comparisons import HALF_WIDTH, comparisons
 from gradiograph.report.failures import not_measured
 from gradiograph.report.gallery import Gallery
 from gradiograph.report.inputs import inputs
 from gradiograph.report.plots import leakage, objectives
 from gradiograph.report.policy import policy_of, rule
 from gradiograph.report.privacy import TITLES, budgets
+from gradiograph.report.residual import RISKS, residual_risks
 from gradiograph.report.results import UNDEFENDED, Results, Setting
+from gradiograph.report.reviewers import QUESTIONS
 from gradiograph.report.tables import blocks, columns, references, wires
+from gradiograph.report.taxonomy import beyond, threat_class
 from gradiograph.report.trade_off import trade_offs
 from gradiograph.report.utility import models
 from gradiograph.report.verdict import Judgement, Status, judge
-from gradiograph.report.wording import assumptions, basis, chance, films, measure
+from gradiograph.report.wording import assumptions, basis, chance, films, gap, measure
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -70,6 +74,7 @@ def render(log: Log) -> str:
         status=Status,
         undefended=UNDEFENDED,
         measure=measure,
+        gap=gap,
         main=main,
         rest=rest,
         sections=sections,
@@ -82,6 +87,13 @@ def render(log: Log) -> str:
         attacked=basis(*(len({getattr(row, part) for row in attacked}) for part in ("record", "batch", "seed"))),
         seeds=sorted({row.seed for row in results.rows}),
         ceiling_meaning=CEILING_MEANING,
+        risks=residual_risks(results, judgement),
+        risk_titles=RISKS,
+        questions=QUESTIONS,
+        threat_class=threat_class(results.header["threat"]),
+        beyond=beyond(results.header["threat"]),
+        half_width=HALF_WIDTH,
+        kept_until=retained_until(results.header),
         budgets=budgets(results),
         budget_titles=TITLES,
         utility=trade_offs(results, found),
@@ -117,6 +129,7 @@ def _section(
         "wires": wires(results, setting),
         "blocks": blocks(results, setting, main),
         "references": references(results, setting, main),
+        "comparisons": comparisons(results, setting),
         "ceilings": ceilings(results, setting, main),
         "other_blocks": blocks(results, setting, rest) if rest else [],
         "other_references": references(results, setting, rest) if rest else [],

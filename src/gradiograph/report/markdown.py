@@ -38,20 +38,20 @@ def render_markdown(log: Log) -> str:
     results = Results.read(log)
     judgement = judge(results)
     header = results.header
-    lines = [f"# Privacy audit: {_plain(header['name'])}", ""]
+    lines = [f"# Privacy audit: {plain(header['name'])}", ""]
     if not results.complete:
         lines += [f"**Incomplete: {results.done} of {header['cells_total']} cells.**", ""]
     lines += [f"**{judgement.headline}** {judgement.meaning}", ""]
     for verdict in judgement.verdicts:
         name = "No protection" if verdict.defence == UNDEFENDED else verdict.defence
-        where = f" ({_plain(' / '.join(verdict.finding.setting))})" if len(results.settings) > 1 else ""
+        where = f" ({plain(' / '.join(verdict.finding.setting))})" if len(results.settings) > 1 else ""
         text = " ".join(filter(None, (verdict.sentence, f"Worst patient: {verdict.worst}", *verdict.notes)))
-        lines.append(f"- **{_plain(name)}{where}: {verdict.status.value}.** {_plain(text)}")
+        lines.append(f"- **{plain(name)}{where}: {verdict.status.value}.** {plain(text)}")
     found = models(results)
     lines += _policy(results, found)
     metrics, _ = columns(results)
     for setting in results.settings:
-        lines += ["", f"## {_plain(' / '.join(setting))}", "", *_table_head(metrics)]
+        lines += ["", f"## {plain(' / '.join(setting))}", "", *_table_head(metrics)]
         for block in blocks(results, setting, metrics):
             name = "no protection" if block.defence == UNDEFENDED else block.defence
             lines += [_table_row(name, line, block.guarantee) for line in block.lines]
@@ -61,7 +61,7 @@ def render_markdown(log: Log) -> str:
     lines += _utility(results, found)
     missing = not_measured(results)
     lines += ["", "## Not measured", ""] if missing else []
-    lines += [f"- **{_plain(entry.what)}**: {_plain(entry.why)}" for entry in missing]
+    lines += [f"- **{plain(entry.what)}**: {plain(entry.why)}" for entry in missing]
     lines += _inputs(results)
     lines += ["", "Means with 95 % intervals; then the worst film, then the control (other patients' updates)."]
     return "\n".join(lines) + "\n"
@@ -74,7 +74,7 @@ def _policy(results: Results, found: Sequence[Model]) -> list[str]:
         return []
     rulings = rule(results, policy, found)
     told = [(r.defence, "passes" if r.passed else f"fails: {'; '.join(r.failures)}") for r in rulings]
-    return ["", "## Policy", "", *(f"- **{_plain(defence)}** {_plain(text)}." for defence, text in told)]
+    return ["", "## Policy", "", *(f"- **{plain(defence)}** {plain(text)}." for defence, text in told)]
 
 
 def _utility(results: Results, found: Sequence[Model]) -> list[str]:
@@ -84,12 +84,12 @@ def _utility(results: Results, found: Sequence[Model]) -> list[str]:
         foreign = [f"{table.score} at the foreign site"] if results.header["utility"].get("foreign") else []
         sites = [f"{table.score} by site", *foreign]
         titles = ["Trained with", *table.titles, "Loss", *sites, "Sent in a round", "Time of a round"]
-        lines += ["", f"## Utility: {_plain(' / '.join(table.setting))}", "", *_head(titles)]
+        lines += ["", f"## Utility: {plain(' / '.join(table.setting))}", "", *_head(titles)]
         for line in table.lines:
             name = " ".join(filter(None, (line.name, line.failed)))
             elsewhere = [line.foreign] if foreign else []
             cells = [name, *line.values, line.loss, line.sites, *elsewhere, line.sent, line.seconds]
-            lines.append(f"| {' | '.join(map(_plain, cells))} |")
+            lines.append(f"| {' | '.join(map(plain, cells))} |")
     return lines
 
 
@@ -97,9 +97,9 @@ def _budgets(results: Results) -> list[str]:
     """What protections with a formal guarantee spend and bound; no lines where there are none."""
     lines: list[str] = []
     for table in budgets(results):
-        lines += ["", f"## Privacy budget: {_plain(table.protocol)}", "", *_head(list(TITLES))]
-        lines += [f"| {' | '.join(map(_plain, line.cells))} |" for line in table.lines] + [""]
-        lines += [f"- **{_plain(line.cells[0])}.** {_plain(' '.join(line.meaning))}" for line in table.lines]
+        lines += ["", f"## Privacy budget: {plain(table.protocol)}", "", *_head(list(TITLES))]
+        lines += [f"| {' | '.join(map(plain, line.cells))} |" for line in table.lines] + [""]
+        lines += [f"- **{plain(line.cells[0])}.** {plain(' '.join(line.meaning))}" for line in table.lines]
     return lines
 
 
@@ -107,13 +107,13 @@ def _inputs(results: Results) -> list[str]:
     """What the scan of the inputs found; no lines where nothing was scanned."""
     lines = []
     for entry in inputs(results.header):
-        lines += ["", f"## {_plain(entry.title)}", "", f"**{_plain(entry.sentence)}**", ""]
+        lines += ["", f"## {plain(entry.title)}", "", f"**{plain(entry.sentence)}**", ""]
         if entry.findings:
             lines += _head(["Letter", "What it stands for", "Found in", "Files"])
-            lines += [f"| {' | '.join(_plain(str(cell)) for cell in row)} |" for row in entry.findings] + [""]
-        lines += [f"- {_plain(line)}" for line in entry.evidence]
-        lines += [f"- Not checked: {_plain(line)}" for line in entry.not_checked]
-        lines += [f"- {_plain(line)}" for line in entry.notices]
+            lines += [f"| {' | '.join(plain(str(cell)) for cell in row)} |" for row in entry.findings] + [""]
+        lines += [f"- {plain(line)}" for line in entry.evidence]
+        lines += [f"- Not checked: {plain(line)}" for line in entry.not_checked]
+        lines += [f"- {plain(line)}" for line in entry.notices]
     return lines
 
 
@@ -126,12 +126,12 @@ def _ceiling(blocks: Sequence[CeilingBlock], metrics: Sequence[str]) -> list[str
     for block in blocks:
         name = "no protection" if block.defence == UNDEFENDED else block.defence
         for line in block.lines:
-            cells = [_plain(name), _plain(line.name), *map(_entry, line.entries), line.start, line.end]
+            cells = [plain(name), plain(line.name), *map(_entry, line.entries), line.start, line.end]
             lines.append(f"| {' | '.join(cells)} |")
     lines.append("")
     for block in blocks:
         name = "No protection" if block.defence == UNDEFENDED else block.defence
-        lines += [f"- **{_plain(name)}.** {_plain(sentence)}" for sentence in block.sentences]
+        lines += [f"- **{plain(name)}.** {plain(sentence)}" for sentence in block.sentences]
     return lines
 
 
@@ -145,7 +145,7 @@ def _head(titles: Sequence[str]) -> list[str]:
 
 
 def _table_row(defence: str, line: Line, guarantee: str) -> str:
-    cells = [_plain(defence), _plain(line.name), *map(_entry, line.entries), _plain(guarantee)]
+    cells = [plain(defence), plain(line.name), *map(_entry, line.entries), plain(guarantee)]
     return f"| {' | '.join(cells)} |"
 
 
@@ -158,6 +158,6 @@ def _entry(entry: Entry | None) -> str:
     return "; ".join(parts)
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """The text with all that Markdown or HTML could read as markup escaped, in one line."""
     return re.sub(r"([\\`*_\[\]|#])", r"\\\1", html.escape(" ".join(text.split()), quote=False))
