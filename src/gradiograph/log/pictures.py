@@ -20,6 +20,9 @@ SIDE = 256
 RECONSTRUCTION, ORIGINAL = "RECONSTRUCTION - PRIVACY AUDIT", "ORIGINAL - PRIVACY AUDIT"
 
 _PLANAR = 4
+_WIDTH = 0.94
+"""Of the mark, as a share of the picture's."""
+_LETTERS = 20.0
 _SHIFT = 70
 """Of 255: by how much the mark is lighter or darker than the film below it."""
 
@@ -86,7 +89,8 @@ def _marked(picture: Image.Image, mark: str) -> Image.Image:
     """The text twice across the picture, pale enough to look through and too large to crop."""
     layer = Image.new("L", picture.size, 0)
     draw = ImageDraw.Draw(layer)
-    font = ImageFont.load_default(size=max(8.0, picture.width / 16))
+    usual = ImageFont.load_default(size=_LETTERS)
+    font = ImageFont.load_default(size=_LETTERS * _WIDTH * picture.width / usual.getlength(mark))
     for height in (0.3, 0.7):
         draw.text((picture.width / 2, height * picture.height), mark, fill=255, font=font, anchor="mm")
     # Lighter where the film is dark, darker where it is light: it is seen on both.
