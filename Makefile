@@ -6,12 +6,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help demo test check bench clean
+.PHONY: help demo test check docs bench clean
 
 help:
 	@echo 'make demo    run the built-in audits on the built-in phantom; prints where the reports are'
 	@echo 'make test    linters, type check, import rules, then the whole test suite'
 	@echo 'make check   the linters, the type check and the import rules only'
+	@echo 'make docs    build the documentation into site/'
 	@echo 'make bench   measure time and memory'
 	@echo 'make clean   remove .venv and the caches; runs and reports stay'
 
@@ -26,6 +27,9 @@ check: $(INSTALLED)
 	$(BIN)/ruff format --check
 	$(BIN)/lint-imports
 	$(BIN)/mypy
+
+docs: $(INSTALLED)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 bench: $(INSTALLED)
 	$(BIN)/python benchmarks/bench.py
