@@ -9,7 +9,8 @@ from PIL import Image
 from gradiograph import testing
 from gradiograph.core import registry
 from gradiograph.core.defence import Chain
-from gradiograph.metrics import lpips_available
+from gradiograph.metrics import Judge, lpips_available, pack_judge
+from gradiograph.metrics.judge import JudgeNetwork
 from gradiograph.testing import specimens
 from medical_specimens import class_folder, decathlon_folder
 
@@ -47,7 +48,7 @@ SETTINGS = {
     ("defence", "top_k"): [{"sparsity": 0.5}, {"sparsity": 0.9, "scope": "update"}],
     ("defence", "uniform_quantisation"): [{"bits": 4}],
     ("server", "sgd"): [{}, {"learning_rate": 0.5, "momentum": 0.9}],
-    ("metric", "identification"): [{"distance": "pixels", "min_gallery": 4}, {"distance": "lpips", "min_gallery": 4}],
+    ("metric", "identification"): [{"distance": name, "min_gallery": 4} for name in ("pixels", "lpips", "judge")],
 }
 QUICK = {"attack": {"steps": 2}, "data": {"image_size": 32, "patients": 12}}
 SLOW = {("task", "densenet121")}
@@ -101,8 +102,10 @@ def test_attack(component, settings):
 
 
 @pytest.mark.parametrize(("component", "settings"), of_kind("metric"))
-def test_metric(component, settings):
-    folders = {"lpips": LPIPS_WEIGHTS}
+def test_metric(component, settings, tmp_path):
+    folders = {"lpips": LPIPS_WEIGHTS, "judge": tmp_path / "judge.npz"}
+    judge = Judge(network=JudgeNetwork(2), classes=("NORMAL", "ILL"), card={})
+    folders["judge"].write_bytes(pack_judge(judge, ["somebody"], b"key"))
     if component.name == "lpips" or settings.get("distance") == "lpips":
         reason = lpips_available("alex", folders)
         if reason:

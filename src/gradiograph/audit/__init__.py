@@ -6,6 +6,7 @@ from gradiograph.audit.cost import Cost, estimate
 from gradiograph.audit.epsilon import EpsilonAudit, audit_epsilon
 from gradiograph.audit.films import open_data
 from gradiograph.audit.inputs import scan_inputs
+from gradiograph.audit.judge import JudgeQuality, train_judge
 from gradiograph.audit.ledgers import ledgers
 from gradiograph.audit.lint import lint_audit
 from gradiograph.audit.plan import Plan, plan
@@ -18,6 +19,7 @@ __all__ = [
     "FEW_PATIENTS",
     "Cost",
     "EpsilonAudit",
+    "JudgeQuality",
     "Plan",
     "PriorSummary",
     "Progress",
@@ -36,5 +38,6 @@ __all__ = [
     "run",
     "run_captured",
     "scan_inputs",
+    "train_judge",
     "train_prior",
 ]

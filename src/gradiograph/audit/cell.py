@@ -131,9 +131,12 @@ def _available(spec: Spec) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
     found: list[dict[str, Any]] = []
     missing = []
     for config in spec.metrics_if_available:
-        distance = config.get("distance", "lpips") if config["use"] == "identification" else config["use"]
-        needs_lpips = distance == "lpips"
-        reason = lpips_available(config.get("network", "alex"), spec.networks) if needs_lpips else None
+        judge = config.get("distance", "lpips") if config["use"] == "identification" else config["use"]
+        reason = None
+        if judge == "lpips":
+            reason = lpips_available(config.get("network", "alex"), spec.networks)
+        elif judge in ("judge", "finding_agreement") and "judge" not in spec.networks:
+            reason = "The audit names no judge; train one with `gradiograph judge train FILE`."
         if reason is None:
             found.append(config)
         else:

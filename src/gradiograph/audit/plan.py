@@ -21,6 +21,7 @@ from gradiograph.core.defence import Chain
 from gradiograph.core.errors import BadSetting, DataProblem
 from gradiograph.core.example_gradients import require_separate_examples
 from gradiograph.data.sites import assign_clients
+from gradiograph.metrics import require_stranger
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -172,16 +173,18 @@ def located(films: Films, folder: Path) -> Films:
 
 
 def require_strangers(spec: Spec, folder: Path, victims: Iterable[Record]) -> None:
-    """Refuse an attack whose prior was fitted to films of a patient that it attacks.
+    """Refuse a prior or a judge that was fitted to films of a patient that is attacked.
 
     Raises:
-        BadInput: it was, or the prior does not say to whose films.
+        BadInput: it was, or it does not say to whose films.
     """
     patients = {record.patient for record in victims}
     for config in _attack_configs(spec):
         _, settings = registry.check("attack", config)
         if isinstance(settings.get("prior"), Path):
             require_disjoint(folder / settings["prior"], patients)
+    if "judge" in spec.networks:
+        require_stranger(folder / spec.networks["judge"], patients)
 
 
 def _component_configs(spec: Spec) -> list[tuple[str, Sequence[Mapping[str, Any]]]]:

@@ -74,9 +74,9 @@ def train_prior(spec: Spec, folder: Path, path: Path, components: int = 256) -> 
     films = open_public_films(spec, folder)
     pixels = torch.from_numpy(films.public.read())
     patients = [record.patient for record in films.public.records]
-    out = _held_out(patients, spec.seeds[0])
+    out = held_out(patients, spec.seeds[0])
     others = fit_eigen(pixels[~out], components)
-    held_out = variance_explained(others, pixels[out])
+    left_out = variance_explained(others, pixels[out])
     prior = fit_eigen(pixels, components)
     save_prior(prior, path, patients)
     return PriorSummary(
@@ -86,7 +86,7 @@ def train_prior(spec: Spec, folder: Path, path: Path, components: int = 256) -> 
         explained=variance_explained(prior, pixels),
         held_out_films=int(out.sum()),
         held_out_patients=len({patient for patient, is_out in zip(patients, out.tolist(), strict=True) if is_out}),
-        explained_held_out=held_out,
+        explained_held_out=left_out,
     )
 
 
@@ -115,7 +115,7 @@ def open_public_films(spec: Spec, folder: Path) -> AuditFilms:
     return films
 
 
-def _held_out(patients: list[str], seed: int) -> Tensor:
+def held_out(patients: list[str], seed: int) -> Tensor:
     """Which films (n,) are of the tenth of the patients that is held out.
 
     Raises:

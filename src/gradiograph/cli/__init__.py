@@ -24,6 +24,7 @@ from gradiograph.cli.components import list_components, show
 from gradiograph.cli.data import data, end_where_refused
 from gradiograph.cli.deidentify import deidentify
 from gradiograph.cli.epsilon import audit_epsilon
+from gradiograph.cli.judge import judges
 from gradiograph.cli.lint import lint, show_lint
 from gradiograph.cli.purge import purge
 from gradiograph.cli.reports import recommend, write_report
@@ -41,6 +42,7 @@ app = typer.Typer(
 )
 priors = typer.Typer(help="Priors on films, learned from public ones.", no_args_is_help=True)
 app.add_typer(priors, name="prior")
+app.add_typer(judges, name="judge")
 app.command()(data)
 app.command()(lint)
 app.command()(deidentify)

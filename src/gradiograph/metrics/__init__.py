@@ -1,19 +1,28 @@
-"""What leaked, one value per record: distortion, perception, identity."""
+"""What leaked, one value per record: distortion, perception, identity, meaning."""
 
-from gradiograph.metrics import identification, lpips, ms_ssim, mse, psnr, ssim, variance_explained
+from gradiograph.metrics import finding_agreement, identification, lpips, ms_ssim, mse, psnr, ssim, variance_explained
+from gradiograph.metrics.judge import Judge, load_judge, pack_judge, require_stranger
+from gradiograph.metrics.judge_training import fit_judge, view
 from gradiograph.metrics.lpips_weights import lpips_available
 from gradiograph.metrics.matching import match
 from gradiograph.metrics.metric import Metric
 
 __all__ = [
+    "Judge",
     "Metric",
+    "finding_agreement",
+    "fit_judge",
     "identification",
+    "load_judge",
     "lpips",
     "lpips_available",
     "match",
     "ms_ssim",
     "mse",
+    "pack_judge",
     "psnr",
+    "require_stranger",
     "ssim",
     "variance_explained",
+    "view",
 ]

@@ -12,11 +12,12 @@ from torch import Tensor
 from gradiograph.core.errors import BadInput
 from gradiograph.core.registry import register
 from gradiograph.core.scoring import Score, ScoringContext
+from gradiograph.metrics.judge import judge_of
 from gradiograph.metrics.lpips import lpips_features
 from gradiograph.metrics.lpips_weights import Network
 from gradiograph.metrics.metric import Metric, check_pair
 
-Distance = Literal["lpips", "pixels"]
+Distance = Literal["lpips", "pixels", "judge"]
 
 # Distances this near to each other are ties: float32 cannot tell them apart in the sums below.
 _TIE = 1e-6
@@ -26,6 +27,8 @@ def _points(images: Tensor, distance: Distance, network: Network, context: Scori
     """(n, D): points whose squared Euclidean distance is the distance of the images."""
     if distance == "lpips":
         return lpips_features(images, network, context)
+    if distance == "judge":
+        return judge_of(context).look(images)[0]
     return images.flatten(1) / sqrt(images[0].numel())
 
 
@@ -75,8 +78,9 @@ def identification(
     stay in memory (0.6 MB a film at 128 x 128 pixels with AlexNet).
 
     Args:
-        distance: "lpips", or "pixels": mean squared error.
-        network: Backbone of LPIPS; not used by "pixels".
+        distance: "lpips"; "pixels": mean squared error; or "judge": a matcher of radiographs, which knows a film again
+            through blur and noise (`gradiograph judge train`).
+        network: Backbone of LPIPS; not used by the others.
         min_gallery: Fewest gallery films of each attacked class.
         scores: What the names of its scores begin with: another where an audit asks for two distances. The report's
             headline is that of the name `identification`.
@@ -97,7 +101,7 @@ def identification(
             rank[mine] += (_squared_distances(guesses[mine], gallery) <= nearest[mine]).sum(1)
         return rank
 
-    judge = distance if distance == "pixels" else f"{distance} {network}"
+    judge = distance if distance != "lpips" else f"{distance} {network}"
 
     def metric(guess: Tensor, truth: Tensor, labels: Tensor, context: ScoringContext) -> tuple[Score, ...]:
         check_pair(guess, truth)

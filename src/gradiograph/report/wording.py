@@ -37,6 +37,30 @@ _MEASURES = {
     "identification_rank": Measure(
         title="Rank", meaning="Place of the attacked film among the gallery's films; 1 is identified.", form=".0f"
     ),
+    "reidentification_top1": Measure(
+        title="Re-identified",
+        meaning="As identified, but a matcher of radiographs judges, which knows a film again through blur and noise.",
+        form=".0f", factor=100.0, unit=" %",
+    ),
+    "reidentification_top5": Measure(
+        title="Re-identified among five",
+        meaning="To the matcher the attacked film is among the five films of the gallery nearest to the "
+        "reconstruction.",
+        form=".0f", factor=100.0, unit=" %",
+    ),
+    "reidentification_rank": Measure(
+        title="Matcher's rank", meaning="Place of the attacked film among the gallery's films, to the matcher.",
+        form=".0f",
+    ),
+    "finding_agreement": Measure(
+        title="Same finding",
+        meaning="A network that was not attacked reads the same finding from the reconstruction as from the film.",
+        form=".0f", factor=100.0, unit=" %",
+    ),
+    "finding_distance": Measure(
+        title="Finding distance",
+        meaning="How far the reading network's belief moves between film and reconstruction, from 0 to 1.", form=".2f",
+    ),
     "lpips": Measure(
         title="LPIPS", meaning="Perceptual distance as a neural network sees it; 0 is the same picture.", form=".3f"
     ),
