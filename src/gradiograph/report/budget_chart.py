@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-from gradiograph.report.plots import COLOURS, MUTED, STYLE, svg
+from gradiograph.report.plots import COLOURS, MUTED, STYLE, spread_near_one, svg
 from gradiograph.report.privacy import IDENTIFICATION, trained_epsilon
 from gradiograph.report.results import ATTACK, MISMATCHED, UNDEFENDED, Results, Setting, task_at
 from gradiograph.report.statistics import Interval, Key, summary
@@ -55,6 +55,10 @@ def budget_chart(results: Results, points: Sequence[Point], score: str, number: 
         axes = figure.subplots(1 + len(metrics), 1, sharex=True, squeeze=False)[:, 0]
         axes[0].set_xscale("log")
         _utility(axes[0], places, bare, score)
+        useful = [point.utility for _, point in (*places, *bare)]
+        ends = [end for u in useful for end in (u.value, u.low, u.high) if end is not None]
+        if ends:
+            spread_near_one(axes[0], ends)
         for axis, metric in zip(axes[1:], metrics, strict=True):
             _leakage(axis, results, places, bare, metric)
         axes[-1].set_xlabel("epsilon of the training, by the account (log scale)")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullFormatter
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLocator
 
 from gradiograph.report.results import ATTACK, MISMATCHED, STOCK, Results, Setting
 from gradiograph.report.statistics import Key, summary
@@ -43,6 +43,8 @@ STYLE: Any = {  # matplotlib types its keys as one long literal
 }
 _POINTS = 200
 _LABEL, _LEGEND = 30, 56
+_SCORES = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.97, 0.98, 0.99, 0.995, 0.998, 0.999)
+_NEARLY_ONE = 0.9995
 _PANELS = ("identification_top1", "variance_explained", "lpips")
 
 
@@ -176,6 +178,18 @@ def _name(defence: str) -> str:
 def short(label: str, width: int) -> str:
     """In lines short enough for an axis or legend; a leading underscore would hide a label from the legend."""
     return textwrap.fill(label.lstrip("_"), width, max_lines=3, placeholder=" …")
+
+
+def spread_near_one(axis: Axes, values: Sequence[float]) -> None:
+    """A logit scale for scores above one half, where 0.97 and 0.99 are worlds apart and 0.75 must be seen as well."""
+    least, most = min(values), min(max(values), _NEARLY_ONE)
+    if not 0.5 < least < most or max(values) > 1:
+        return
+    axis.set_yscale("logit")
+    axis.set_ylim(max(0.5, 1 - 1.3 * (1 - least)), 1 - 0.7 * (1 - most))
+    axis.yaxis.set_major_locator(FixedLocator([tick for tick in _SCORES if least - 0.05 <= tick <= most + 0.005]))
+    axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.yaxis.set_minor_locator(NullLocator())
 
 
 def svg(figure: Figure, prefix: str) -> str:
