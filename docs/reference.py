@@ -56,7 +56,8 @@ def pages() -> dict[str, str]:
     for readme in sorted((ROOT / "studies" / "results").glob("*/README.md")):
         name = readme.parent.name
         text = readme.read_text(encoding="utf-8")
-        made[f"studies/{name}.md"] = re.sub(r"\]\(\.\./(\w+)/README\.md\)", r"](\1.md)", text)
+        text = re.sub(r"\]\(\.\./(\w+)/README\.md\)", r"](\1.md)", text)
+        made[f"studies/{name}.md"] = text.replace("](../../../docs/", "](../")
     return made
 
 

@@ -35,7 +35,7 @@ QUESTIONS = (
         "EDPB Opinion 28/2024, on personal data in AI models",
         "How likely is it that personal data of those whose data trained the model is extracted from it, directly or "
         "by queries, with all means reasonably likely to be used?", "untested",
-        "updates were attacked, not queries to the finished model; 'not breached' here says nothing of the finished model",
+        "updates were attacked, not queries to the finished model; 'not breached' says nothing of the finished model",
     ),
     Question(
         "EDPB Opinion 28/2024, on documentation",
