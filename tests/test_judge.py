@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch.nn.functional import avg_pool2d, interpolate
@@ -137,12 +138,17 @@ def test_a_patient_that_it_knows_is_refused(trained, scene):
         audit.plan(swapped, path.parent)
 
 
-def test_without_a_judge_or_with_a_damaged_one_there_is_one_clear_error(tmp_path, scene):
+def test_without_a_judge_or_with_a_damaged_one_there_is_one_clear_error(tmp_path, scene, trained):
+    path, _ = trained
     images, labels, _ = scene
     metric = build("metric", {"use": "finding_agreement"})
     damaged = tmp_path / "judge.npz"
     damaged.write_bytes(b"no archive")
-    for path, words in ((tmp_path / "none.npz", "does not exist"), (damaged, "is damaged")):
+    partial = tmp_path / "partial.npz"
+    with np.load(path) as whole:
+        np.savez(partial, **{name: whole[name] for name in whole.files if name != "weights.finding.bias"})
+    broken = ((tmp_path / "none.npz", "does not exist"), (damaged, "is damaged"), (partial, "is damaged"))
+    for path, words in broken:
         with pytest.raises(WeightsProblem, match=words):
             metric(images[:2], images[:2], labels[:2], context(path, images, labels))
     bare = ScoringContext(gallery=images, gallery_labels=labels, gallery_patients=(), mean_film=images[0],
@@ -169,3 +175,6 @@ attacks = [{ use = "dlg" }]
     assert "the finding:" in done.output
     with pytest.raises(BadSetting, match="exists"):
         CliRunner().invoke(app, words, catch_exceptions=False)
+    nowhere = [*words[:4], str(tmp_path / "audit.toml" / "j.npz"), *words[5:]]
+    with pytest.raises(BadSetting, match="folder that you own"):
+        CliRunner().invoke(app, nowhere, catch_exceptions=False)

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from gradiograph.core.errors import BadInput, BadSetting, DataProblem
-from gradiograph.core.records import pseudonym
+from gradiograph.core.fitted import known_among, owners, read_arrays
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -30,7 +30,6 @@ FORMAT = "gradiograph eigen prior 1"
 TRAIN = "Write one with `gradiograph prior train FILE`."
 _BLOCK = 2048
 _SMALLEST = 1e-10
-_ARRAYS = ("mean", "components", "std", "residual", "image_shape", "key", "patients")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -141,7 +140,6 @@ def save_prior(prior: EigenPrior, path: Path, patients: Iterable[str] = ()) -> N
         BadInput: the file cannot be written.
     """
     key = secrets.token_bytes(32)
-    pseudonyms = sorted({pseudonym(key, patient) for patient in patients})
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with NamedTemporaryFile(dir=path.parent, prefix=".tmp-", delete=False) as file:
@@ -154,8 +152,7 @@ def save_prior(prior: EigenPrior, path: Path, patients: Iterable[str] = ()) -> N
                     std=prior.std.float().numpy(force=True),
                     residual=np.float64(prior.residual),
                     image_shape=np.array(prior.image_shape, dtype=np.int64),
-                    key=np.frombuffer(key, dtype=np.uint8),
-                    patients=np.array(pseudonyms, dtype="U12"),
+                    **owners(patients, key),
                 )
                 file.flush()
                 os.fsync(file.fileno())
@@ -206,14 +203,13 @@ def require_disjoint(path: Path, patients: Iterable[str]) -> None:
         BadInput: it was, it does not, or the file is no prior; no patient is named.
     """
     arrays = _read(path)
-    known = set(arrays["patients"].tolist())
-    if not known:
+    if not len(arrays["patients"]):
         msg = f"The prior does not say whose films it was fitted to, so victims may be among them. {TRAIN}"
         raise BadInput(msg)
-    asked = {pseudonym(arrays["key"].tobytes(), patient) for patient in patients}
-    if asked & known:
+    shared, asked = known_among(arrays, patients)
+    if shared:
         msg = (
-            f"The prior was fitted to films of {len(asked & known)} of the {len(asked)} patients that are attacked: "
+            f"The prior was fitted to films of {shared} of the {asked} patients that are attacked: "
             "the attacker would own what it attacks. Fit one to others with `gradiograph prior train FILE`."
         )
         raise BadInput(msg)
@@ -242,28 +238,15 @@ def _require_rank(values: Tensor, components: int) -> None:
 
 
 def _read(path: Path) -> Mapping[str, NDArray[Any]]:
-    try:
-        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
-            if str(file["format"]) == FORMAT:
-                arrays = {name: file[name] for name in _ARRAYS}
-                if _is_consistent(arrays):
-                    return arrays
-        reason = "is of another version, or its arrays do not fit together"
-    except FileNotFoundError:
-        reason = "does not exist"
-    except OSError:
-        reason = "cannot be read"
-    except Exception:  # what a damaged or foreign file makes NumPy raise is not documented
-        reason = "is damaged or is not a prior"
-    msg = f"The file of the prior {reason}. {TRAIN}"
-    raise BadInput(msg)
+    return read_arrays(path, FORMAT, "prior", TRAIN, _is_consistent, BadInput)
 
 
 def _is_consistent(arrays: Mapping[str, NDArray[Any]]) -> bool:
     mean, components, std, shape = (arrays[name] for name in ("mean", "components", "std", "image_shape"))
     numbers = (mean, components, std, arrays["residual"])
     return bool(
-        all(array.dtype == np.float32 for array in numbers[:3])
+        {"key", "patients"} <= set(arrays)
+        and all(array.dtype == np.float32 for array in numbers[:3])
         and all(np.isfinite(array).all() for array in numbers)
         and components.shape == (len(std), len(mean))
         and shape.shape == (3,)

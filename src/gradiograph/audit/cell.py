@@ -30,7 +30,7 @@ from gradiograph.core.errors import LogProblem, NotMeasured, reason
 from gradiograph.core.random import stream
 from gradiograph.core.tensors import Batch
 from gradiograph.log import Cell, Log
-from gradiograph.metrics import Metric, lpips_available
+from gradiograph.metrics import Metric, judge_available, lpips_available
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -135,8 +135,8 @@ def _available(spec: Spec) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
         reason = None
         if judge == "lpips":
             reason = lpips_available(config.get("network", "alex"), spec.networks)
-        elif judge in ("judge", "finding_agreement") and "judge" not in spec.networks:
-            reason = "The audit names no judge; train one with `gradiograph judge train FILE`."
+        elif judge in ("judge", "finding_agreement"):
+            reason = judge_available(spec.networks)
         if reason is None:
             found.append(config)
         else:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import secrets
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from itertools import combinations
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
-from gradiograph.audit.prior import held_out, open_public_films
-from gradiograph.core.errors import BadSetting
+from gradiograph.audit.prior import held_out, open_public_films, require_new
 from gradiograph.core.random import stream
 from gradiograph.log.atomic import write_file
 from gradiograph.metrics import Judge, fit_judge, pack_judge, view
+from gradiograph.utility import MEASURES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,10 +41,10 @@ class JudgeQuality:
         finding: AUROC of the last class against the others; None where a class is missing.
     """
 
-    films: int = 0
-    patients: int = 0
-    steps: int = 0
-    seed: int = 0
+    films: int
+    patients: int
+    steps: int
+    seed: int
     held_out_films: int
     same_patient_pairs: int
     same_patient: float | None
@@ -66,9 +67,7 @@ def train_judge(
     Raises:
         BadInput: the films cannot be opened, a public patient is a victim or in the gallery, or the file exists.
     """
-    if path.exists():
-        msg = "The file for the judge exists; name another with --out, or remove it."
-        raise BadSetting(msg)
+    require_new(path, "judge")
     films = open_public_films(spec, folder)
     pixels, labels = torch.from_numpy(films.public.read()), torch.from_numpy(films.public.labels)
     patients = [record.patient for record in films.public.records]
@@ -77,8 +76,8 @@ def train_judge(
     generator, classes = stream(spec.seeds[0], "judge"), tuple(films.dataset.classes)
     network = fit_judge(pixels[~out], labels[~out], owners[~out], len(classes), steps, generator, progress)
     bare = Judge(network=network, classes=classes, card={})
-    quality = replace(
-        _measured(bare, pixels[out], labels[out], owners[out], generator),
+    quality = JudgeQuality(
+        **_measured(bare, pixels[out], labels[out], owners[out], generator),
         films=int((~out).sum()),
         patients=len(set(owners[~out].tolist())),
         steps=steps,
@@ -86,12 +85,13 @@ def train_judge(
     )
     trained = [patient for patient, is_out in zip(patients, out.tolist(), strict=True) if not is_out]
     judge = Judge(network=network, classes=bare.classes, card=asdict(quality))
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     write_file(path, pack_judge(judge, trained, secrets.token_bytes(32)))
     return quality
 
 
-def _measured(judge: Judge, films: Tensor, labels: Tensor, owners: Tensor, generator: torch.Generator) -> JudgeQuality:
+def _measured(
+    judge: Judge, films: Tensor, labels: Tensor, owners: Tensor, generator: torch.Generator
+) -> dict[str, Any]:
     """What the films of patients that are left out say of the judge."""
     whose, beliefs = judge.look(films)
     alike = whose @ whose.T
@@ -102,13 +102,13 @@ def _measured(judge: Judge, films: Tensor, labels: Tensor, owners: Tensor, gener
     again = (judge.look(view(films.mean(dim=1, keepdim=True), generator))[0] * whose).sum(dim=1)
     last = labels == len(judge.classes) - 1
     both = bool(last.any() and (~last).any())
-    return JudgeQuality(
-        held_out_films=len(films),
-        same_patient_pairs=len(pairs),
-        same_patient=None if same is None else auroc(same, others),
-        same_film=auroc(again, others),
-        finding=auroc(beliefs[last, -1], beliefs[~last, -1]) if both else None,
-    )
+    return {
+        "held_out_films": len(films),
+        "same_patient_pairs": len(pairs),
+        "same_patient": None if same is None else auroc(same, others),
+        "same_film": auroc(again, others),
+        "finding": auroc(beliefs[last, -1], beliefs[~last, -1]) if both else None,
+    }
 
 
 def auroc(positive: Tensor, negative: Tensor) -> float:
@@ -117,7 +117,6 @@ def auroc(positive: Tensor, negative: Tensor) -> float:
     >>> auroc(torch.tensor([0.9, 0.5]), torch.tensor([0.5, 0.1]))
     0.875
     """
-    order = negative.sort().values.contiguous()
-    below = torch.searchsorted(order, positive.contiguous())
-    upto = torch.searchsorted(order, positive.contiguous(), right=True)
-    return float((below + upto).double().mean() / (2 * len(order)))
+    scores = torch.cat([positive, negative]).double().numpy()
+    labels = np.repeat([1, 0], [len(positive), len(negative)])
+    return float(MEASURES["auroc"].compute(labels, np.stack([-scores, scores], axis=1), np.ones((1, len(scores))))[0])

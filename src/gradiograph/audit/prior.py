@@ -68,9 +68,7 @@ def train_prior(spec: Spec, folder: Path, path: Path, components: int = 256) -> 
         BadInput: the films cannot be opened, a public patient is a victim or in the gallery, there are too few films
             for these components, or the file exists or cannot be written.
     """
-    if path.exists():
-        msg = "The file for the prior exists; name another with --out, or remove it."
-        raise BadSetting(msg)
+    require_new(path, "prior")
     films = open_public_films(spec, folder)
     pixels = torch.from_numpy(films.public.read())
     patients = [record.patient for record in films.public.records]
@@ -88,6 +86,26 @@ def train_prior(spec: Spec, folder: Path, path: Path, components: int = 256) -> 
         held_out_patients=len({patient for patient, is_out in zip(patients, out.tolist(), strict=True) if is_out}),
         explained_held_out=left_out,
     )
+
+
+def require_new(path: Path, what: str) -> None:
+    """Refuse a file that exists or whose folder cannot be made, before any work is done for it.
+
+    Args:
+        path: The file; its folder is made, owner-only, where it is missing.
+        what: What it would hold.
+
+    Raises:
+        BadSetting: it exists, or its folder cannot be made.
+    """
+    if path.exists():
+        msg = f"The file for the {what} exists; name another with --out, or remove it."
+        raise BadSetting(msg)
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        msg = f"The {what} cannot be written ({error.strerror}). Give a file in a folder that you own."
+        raise BadSetting(msg) from None
 
 
 def open_public_films(spec: Spec, folder: Path) -> AuditFilms:

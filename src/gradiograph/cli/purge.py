@@ -29,6 +29,5 @@ def purge(
             console.print(f"Kept {f'until {end}' if end else 'without a limit'}: {directory}", soft_wrap=True)
             continue
         found = purge_log(log)
-        path = report.write_html(directory)
         console.print(f"Removed {found.files} files, {found.folders} batches of originals: {directory}", soft_wrap=True)
-        console.print(f"Report, without pictures: {path.resolve()}", soft_wrap=True)
+        console.print(f"Report, without pictures: {report.write_html(directory).resolve()}", soft_wrap=True)

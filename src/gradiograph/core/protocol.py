@@ -42,11 +42,7 @@ class Protocol(ABC):
 
     @abstractmethod
     def num_steps(self, num_examples: int) -> int:
-        """The number of local optimiser steps on this many images.
-
-        Raises:
-            BadInput: a mini-batch is larger than this many images.
-        """
+        """The number of local optimiser steps on this many images."""
 
     def sample_rate(self, num_examples: int) -> float:
         """The chance of an example to be in a step, where a defence on examples draws them; 1 is always."""
@@ -86,5 +82,5 @@ class Protocol(ABC):
                 clips as the client does, and has neither noise nor sampling.
 
         Raises:
-            BadInput: a mini-batch is larger than the batch, or the task does not go with a defence on examples.
+            BadInput: the task does not go with a defence on examples.
         """

@@ -67,8 +67,7 @@ class Federation:
     """Sites that train one model together. Everything that happens in it follows from these values.
 
     Raises:
-        BadSetting: a mini-batch is larger than a site, more clients are asked for than there are, or a kept round is
-            none.
+        BadSetting: more clients are asked for than there are, or a kept round is none.
     """
 
     task: Task

@@ -1,7 +1,7 @@
 """What leaked, one value per record: distortion, perception, identity, meaning."""
 
 from gradiograph.metrics import finding_agreement, identification, lpips, ms_ssim, mse, psnr, ssim, variance_explained
-from gradiograph.metrics.judge import Judge, load_judge, pack_judge, require_stranger
+from gradiograph.metrics.judge import Judge, judge_available, load_judge, pack_judge, require_stranger
 from gradiograph.metrics.judge_training import fit_judge, view
 from gradiograph.metrics.lpips_weights import lpips_available
 from gradiograph.metrics.matching import match
@@ -13,6 +13,7 @@ __all__ = [
     "finding_agreement",
     "fit_judge",
     "identification",
+    "judge_available",
     "load_judge",
     "lpips",
     "lpips_available",

@@ -14,10 +14,12 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate, normalize
 
 from gradiograph.core.errors import WeightsProblem
-from gradiograph.core.records import pseudonym
+from gradiograph.core.fitted import known_among, owners, read_arrays
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+
+    from numpy.typing import NDArray
 
     from gradiograph.core.scoring import ScoringContext
 
@@ -83,7 +85,6 @@ class Judge:
 
 def pack_judge(judge: Judge, patients: Iterable[str], key: bytes) -> bytes:
     """The judge as arrays without pickle, with its patients as pseudonyms under a key that lies beside them."""
-    names = sorted({pseudonym(key, patient) for patient in patients})
     weights = {f"weights.{name}": tensor.numpy(force=True) for name, tensor in judge.network.state_dict().items()}
     buffer = io.BytesIO()
     np.savez(
@@ -91,8 +92,7 @@ def pack_judge(judge: Judge, patients: Iterable[str], key: bytes) -> bytes:
         format=np.array(FORMAT),
         classes=np.array(judge.classes),
         card=np.array(json.dumps(dict(judge.card))),
-        key=np.frombuffer(key, dtype=np.uint8),
-        patients=np.array(names, dtype="U12"),
+        **owners(patients, key),
         **weights,
     )
     return buffer.getvalue()
@@ -105,12 +105,20 @@ def load_judge(path: Path) -> Judge:
         WeightsProblem: the file is missing, damaged or no judge.
     """
     arrays = _read(path)
-    with torch.device("meta"):  # first weights would be drawn from torch's global generator
-        network = JudgeNetwork(len(arrays["classes"]))
+    network = _bare(len(arrays["classes"]))
     weights = {name: torch.from_numpy(arrays[f"weights.{name}"]) for name in network.state_dict()}
     network.load_state_dict(weights, assign=True)
     network.eval().requires_grad_(requires_grad=False)
     return Judge(network=network, classes=tuple(arrays["classes"].tolist()), card=json.loads(str(arrays["card"])))
+
+
+def judge_available(folders: Mapping[str, Path]) -> str | None:
+    """Why nothing can be judged, or None if it can.
+
+    Args:
+        folders: `ScoringContext.network_folders`.
+    """
+    return None if "judge" in folders else f"This metric needs a judge. {_TRAIN}"
 
 
 def judge_of(context: ScoringContext) -> Judge:
@@ -119,9 +127,9 @@ def judge_of(context: ScoringContext) -> Judge:
     Raises:
         WeightsProblem: the audit names none, or its file is no judge.
     """
-    if "judge" not in context.network_folders:
-        msg = f"This metric needs a judge. {_TRAIN}"
-        raise WeightsProblem(msg)
+    missing = judge_available(context.network_folders)
+    if missing:
+        raise WeightsProblem(missing)
     if "judge" not in context.cache:
         context.cache["judge"] = load_judge(Path(context.network_folders["judge"]))
     judge = context.cache["judge"]
@@ -136,25 +144,28 @@ def require_stranger(path: Path, patients: Iterable[str]) -> None:
         WeightsProblem: it was, or the file is no judge; no patient is named.
     """
     arrays = _read(path)
-    asked = {pseudonym(arrays["key"].tobytes(), patient) for patient in patients}
-    shared = asked & set(arrays["patients"].tolist())
+    shared, asked = known_among(arrays, patients)
     if shared:
         msg = (
-            f"The judge was trained on films of {len(shared)} of the {len(asked)} patients that it is to judge: it "
+            f"The judge was trained on films of {shared} of the {asked} patients that it is to judge: it "
             "knows their films by heart. Train one on others with `gradiograph judge train FILE`."
         )
         raise WeightsProblem(msg)
 
 
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
-            if str(file["format"]) == FORMAT:
-                return {name: file[name] for name in file.files}
-        reason = "is of another version"
-    except FileNotFoundError:
-        reason = "does not exist"
-    except Exception:  # what a damaged or foreign file makes NumPy raise is not documented
-        reason = "is damaged or is no judge"
-    msg = f"The file of the judge {reason}. {_TRAIN}"
-    raise WeightsProblem(msg)
+def _read(path: Path) -> Mapping[str, NDArray[Any]]:
+    return read_arrays(path, FORMAT, "judge", _TRAIN, _is_consistent, WeightsProblem)
+
+
+def _is_consistent(arrays: Mapping[str, NDArray[Any]]) -> bool:
+    weights = _bare(len(arrays["classes"])).state_dict()
+    return "patients" in arrays and all(
+        arrays[f"weights.{name}"].shape == tuple(tensor.shape) and np.isfinite(arrays[f"weights.{name}"]).all()
+        for name, tensor in weights.items()
+    )
+
+
+def _bare(classes: int) -> JudgeNetwork:
+    """The network without weights: first ones would be drawn from torch's global generator."""
+    with torch.device("meta"):
+        return JudgeNetwork(classes)

@@ -55,10 +55,7 @@ def budget_chart(results: Results, points: Sequence[Point], score: str, number: 
         axes = figure.subplots(1 + len(metrics), 1, sharex=True, squeeze=False)[:, 0]
         axes[0].set_xscale("log")
         _utility(axes[0], places, bare, score)
-        useful = [point.utility for _, point in (*places, *bare)]
-        ends = [end for u in useful for end in (u.value, u.low, u.high) if end is not None]
-        if ends:
-            spread_near_one(axes[0], ends)
+        spread_near_one(axes[0], [point.utility for _, point in (*places, *bare)])
         for axis, metric in zip(axes[1:], metrics, strict=True):
             _leakage(axis, results, places, bare, metric)
         axes[-1].set_xlabel("epsilon of the training, by the account (log scale)")

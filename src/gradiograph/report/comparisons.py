@@ -12,7 +12,7 @@ import numpy as np
 from gradiograph.core.seeds import numpy_stream
 from gradiograph.report.findings import Finding, findings
 from gradiograph.report.results import ATTACK, UNDEFENDED, Results, Setting
-from gradiograph.report.statistics import Difference, Key, difference
+from gradiograph.report.statistics import Difference, Key, changes, difference
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -120,13 +120,12 @@ def _compared(results: Results, strongest: Finding, bare: Finding) -> Comparison
         results.tables.get(Key(*finding.setting, finding.defence, finding.attack, ATTACK, metric))
         for finding in (strongest, bare)
     )
-    change = difference(own, other) if own and other else None
-    if own is None or other is None or change is None:
+    if own is None or other is None:
         return None
-    theirs = dict(zip(other.films, other.values, strict=True))
-    pairs = [(film, value - theirs[film]) for film, value in zip(own.films, own.values, strict=True) if film in theirs]
-    both = replace(own, films=tuple(film for film, _ in pairs), values=np.array([value for _, value in pairs]))
-    means = _batch_means(both)
+    shared, change = changes(own, other), difference(own, other)
+    if shared is None or change is None:
+        return None
+    means = _batch_means(shared)
     chance = sign_flip(means)
     return Comparison(
         setting=strongest.setting,

@@ -51,8 +51,7 @@ def frontier_chart(points: Sequence[Point], references: Mapping[str, float], sco
             mec=MUTED, linestyle="none", label="Pareto front", zorder=1,
         )  # fmt: skip
         _bounds(axis, [point for point in shown if point.bound is not None])
-        ends = [end for p in shown for end in (p.utility.value, p.utility.low, p.utility.high) if end is not None]
-        spread_near_one(axis, [*ends, *references.values()])
+        spread_near_one(axis, [point.utility for point in shown], references.values())
         title = measure(shown[0].metric).title
         axis.set_xlabel(f"{title} beyond the control{_unit(shown[0])}: leaks more to the right")
         axis.set_ylabel(f"{score} of the trained model")

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import base64
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 from gradiograph.log.pictures import ORIGINAL, RECONSTRUCTION, png
 from gradiograph.report.findings import findings
-from gradiograph.report.results import ATTACK, MEAN, MISMATCHED, STOCK, Results, Setting
+from gradiograph.report.results import ATTACK, MEAN, MISMATCHED, STOCK, Place, Results, Setting
 from gradiograph.report.statistics import Film, Key, by_leakage
 from gradiograph.report.wording import measure, number
 
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from gradiograph.core.records import Row
     from gradiograph.log import Cell, Log
 
 _FILMS = 4
@@ -78,10 +78,9 @@ class Gallery:
         self._log = log
         self._results = results
         self._shows_originals = bool(results.header["spec"].get("show_originals"))
-        self._cells = {_place(cell): cell for cell in results.cells}
-        self._numbers: dict[tuple[object, ...], dict[str, float]] = {}
+        self._numbers: dict[tuple[Place, str], dict[str, float]] = {}
         for row in results.rows:
-            self._numbers.setdefault((*_place(row), row.record), {})[row.metric] = row.value
+            self._numbers.setdefault((Place.of(row), row.record), {})[row.metric] = row.value
         halls = sum(len(results.defences(setting)) for setting in results.settings)
         self._films = max(1, min(_FILMS, _BUDGET // (_PICTURES_PER_FILM * max(1, halls))))
 
@@ -120,11 +119,12 @@ class Gallery:
         if self._shows_originals:
             text = f"The attacked film, class {label}."
             originals = [_picture("Original", victims.images[place], text, {}, ORIGINAL)]
+        beside = partial(self._results.beside, cell)
         others = [
             (cell, "Reconstruction", f"What the attack {key.attack} read out of the update."),
-            (self._cell_like(cell, MISMATCHED), "Control: other patient", "The same attack, another patient's update."),
-            (self._reference(cell, STOCK), "Control: stock film", "A public film of the same class."),
-            (self._reference(cell, MEAN), "Control: mean film", "The mean of the attacker's public films."),
+            (beside(MISMATCHED), "Control: other patient", "The same attack, another patient's update."),
+            (beside(STOCK), "Control: stock film", "A public film of the same class."),
+            (beside(MEAN), "Control: mean film", "The mean of the attacker's public films."),
         ]
         pictures = [self._shown(other, film, place, title, text) for other, title, text in others if other]
         return FilmStrip(
@@ -136,34 +136,18 @@ class Gallery:
         images = self._log.images(cell.id)
         if images is None or place >= len(images):
             return None
-        return _picture(title, images[place], text, self._numbers.get((*_place(cell), film.record), {}))
+        return _picture(title, images[place], text, self._numbers.get((Place.of(cell), film.record), {}))
 
     def _worst_seed(self, key: Key, film: Film) -> Cell | None:
         """The cell of the seed at which this film leaked most: the lowest rank, then the largest PSNR."""
         place = (*key[:5], film.batch)
-        cells = [cell for where, cell in self._cells.items() if where[:6] == place]
+        cells = [cell for where, cell in self._results.by_place.items() if where[:6] == place]
 
         def leak(cell: Cell) -> tuple[float, float, int]:
-            own = self._numbers.get((*_place(cell), film.record), {})
+            own = self._numbers.get((Place.of(cell), film.record), {})
             return (own.get("identification_rank", 0.0), -own.get("psnr", 0.0), cell.seed)
 
         return min(cells, key=leak, default=None)
-
-    def _cell_like(self, cell: Cell, control: str) -> Cell | None:
-        place = (cell.task, cell.protocol, cell.defence, cell.attack, control, cell.batch, cell.seed)
-        return self._cells.get(place)
-
-    def _reference(self, cell: Cell, control: str) -> Cell | None:
-        for task, protocol in ((cell.task, cell.protocol), ("", "")):
-            found = self._cells.get((task, protocol, "", "", control, cell.batch, cell.seed))
-            if found is not None:
-                return found
-        return None
-
-
-def _place(cell: Cell | Row) -> tuple[object, ...]:
-    names = ("task", "protocol", "defence", "attack", "control", "batch", "seed")
-    return tuple(getattr(cell, name) for name in names)
 
 
 def _chosen(films: list[Film], count: int) -> list[tuple[int, Film]]:

@@ -18,11 +18,12 @@ from gradiograph.report.statistics import Key, summary
 from gradiograph.report.wording import measure
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from matplotlib.axes import Axes
 
     from gradiograph.log import Cell
+    from gradiograph.utility import Estimate
 
 # Okabe and Ito's colours: told apart with any colour vision.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
@@ -180,8 +181,12 @@ def short(label: str, width: int) -> str:
     return textwrap.fill(label.lstrip("_"), width, max_lines=3, placeholder=" …")
 
 
-def spread_near_one(axis: Axes, values: Sequence[float]) -> None:
+def spread_near_one(axis: Axes, estimates: Iterable[Estimate], others: Iterable[float] = ()) -> None:
     """A logit scale for scores above one half, where 0.97 and 0.99 are worlds apart and 0.75 must be seen as well."""
+    ends = [end for one in estimates for end in (one.value, one.low, one.high) if end is not None]
+    values = [*ends, *others]
+    if not values:
+        return
     least, most = min(values), min(max(values), _NEARLY_ONE)
     if not 0.5 < least < most or max(values) > 1:
         return

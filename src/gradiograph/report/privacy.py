@@ -58,18 +58,20 @@ def guarantee(results: Results, defence: str) -> str:
 
 def excess_bound(results: Results, setting: Setting, defence: str) -> float | None:
     """How much more often than by guessing any attack can identify a film; None without a formal guarantee."""
-    for entry in results.header["privacy"]:
-        if (entry["protocol"], entry["defence"]) == (setting.protocol, defence):
-            return float(entry["identification_bound"]) - 1 / int(entry["films"])
-    return None
+    entry = account(results, setting, defence)
+    return None if entry is None else float(entry["identification_bound"]) - 1 / int(entry["films"])
 
 
 def trained_epsilon(results: Results, setting: Setting, defence: str) -> float | None:
     """The largest budget of a site over the whole training; None where there is none."""
-    for entry in results.header["privacy"]:
-        if (entry["protocol"], entry["defence"]) == (setting.protocol, defence) and entry["trained"]:
-            return max(float(account["epsilon"]) for account in entry["trained"])
-    return None
+    entry = account(results, setting, defence)
+    return max((float(one["epsilon"]) for one in entry["trained"] or ()), default=None) if entry else None
+
+
+def account(results: Results, setting: Setting, defence: str) -> Mapping[str, Any] | None:
+    """What was accounted for a protection; None without a formal guarantee."""
+    entries: list[Mapping[str, Any]] = results.header["privacy"]
+    return next((e for e in entries if (e["protocol"], e["defence"]) == (setting.protocol, defence)), None)
 
 
 def _line(results: Results, entry: Mapping[str, Any]) -> BudgetLine:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from gradiograph.report.findings import findings
-from gradiograph.report.privacy import IDENTIFICATION, excess_bound
+from gradiograph.report.privacy import IDENTIFICATION, account, excess_bound
 from gradiograph.report.verdict import Status
 from gradiograph.report.wording import span
 
@@ -40,7 +40,7 @@ def residual_risks(results: Results, judgement: Judgement) -> tuple[RiskRow, ...
     rows = []
     for verdict in judgement.verdicts:
         setting, defence = verdict.finding.setting, verdict.defence
-        membership = _budget(results, setting, defence, "membership_advantage")
+        spent = account(results, setting, defence)
         rows.append(
             RiskRow(
                 setting=setting,
@@ -50,7 +50,7 @@ def residual_risks(results: Results, judgement: Judgement) -> tuple[RiskRow, ...
                     _reading(results, setting, defence, verdict.status),
                     verdict.worst or _UNTESTED,
                     _bound(results, setting, defence),
-                    _UNTESTED if membership is None else f"advantage at most {100 * membership:.3g} %",
+                    f"advantage at most {100 * spent['membership_advantage']:.3g} %" if spent else _UNTESTED,
                     _MODEL,
                 ),
             )
@@ -76,10 +76,3 @@ def _bound(results: Results, setting: Setting, defence: str) -> str:
     if bound is None:
         return "no formal guarantee: open"
     return f"identifies at most {100 * bound:.3g} % of films beyond a guess, whatever the attack"
-
-
-def _budget(results: Results, setting: Setting, defence: str, name: str) -> float | None:
-    for entry in results.header["privacy"]:
-        if (entry["protocol"], entry["defence"]) == (setting.protocol, defence):
-            return float(entry[name])
-    return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from gradiograph.core.errors import LogProblem
@@ -36,6 +37,23 @@ class Setting(NamedTuple):
 
     task: str
     protocol: str
+
+
+class Place(NamedTuple):
+    """What a cell and its rows are of, but for the film and the metric."""
+
+    task: str
+    protocol: str
+    defence: str
+    attack: str
+    control: str
+    batch: int
+    seed: int
+
+    @classmethod
+    def of(cls, entry: Cell | Row) -> Place:
+        """Of a cell or a row: they name it alike."""
+        return cls(*(getattr(entry, name) for name in cls._fields))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,6 +145,18 @@ class Results:
         """The metrics with values, in the header's order; those that were added later follow."""
         known = tuple(entry["name"] for entry in self.header["metrics"])
         return tuple(sorted({key.metric for key in self.tables}, key=lambda name: _rank(name, known)))
+
+    @cached_property
+    def by_place(self) -> Mapping[Place, Cell]:
+        """The cells."""
+        return {Place.of(cell): cell for cell in self.cells}
+
+    def beside(self, cell: Cell, control: str) -> Cell | None:
+        """The control of an attack's cell: of the same attack, or what needs no update; None without one."""
+        own = Place.of(cell)._replace(control=control)
+        alone = own._replace(defence="", attack="")
+        places = (own, alone, alone._replace(task="", protocol=""))
+        return next((self.by_place[place] for place in places if place in self.by_place), None)
 
     def reference(self, setting: Setting, control: str, metric: str) -> Values | None:
         """The values of the stock film or the mean film: they need no update, so no setting of their own."""

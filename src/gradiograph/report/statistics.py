@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -163,24 +163,24 @@ def summary(data: Values) -> Summary:
 
 
 def difference(attack: Values, control: Values) -> Difference | None:
-    """The paired difference attack - control, film by film; None where they share no film."""
+    """The paired difference attack - control, film by film, with its interval; None where they share no film."""
+    shared = changes(attack, control)
+    if shared is None:
+        return None
+    interval = (
+        _share_interval(shared, smallest=-1.0) if shared.is_share else _interval(shared.values, shared.batch_sizes)
+    )
+    return Difference(interval=interval, films=shared.num_films, larger_leaks_more=attack.larger_leaks_more)
+
+
+def changes(attack: Values, control: Values) -> Values | None:
+    """Attack - control of each film that both have; None where they share no film."""
     other = dict(zip(control.films, control.values, strict=True))
     values = zip(attack.films, attack.values, strict=True)
     pairs = [(film, value - other[film]) for film, value in values if film in other]
     if not pairs:
         return None
-    shared = Values(
-        metric=attack.metric,
-        films=tuple(film for film, _ in pairs),
-        values=np.array([value for _, value in pairs]),
-        seeds=attack.seeds,
-        larger_leaks_more=attack.larger_leaks_more,
-    )
-    if shared.is_share:
-        interval = _share_interval(shared, smallest=-1.0)
-    else:
-        interval = _interval(shared.values, shared.batch_sizes)
-    return Difference(interval=interval, films=shared.num_films, larger_leaks_more=attack.larger_leaks_more)
+    return replace(attack, films=tuple(film for film, _ in pairs), values=np.array([value for _, value in pairs]))
 
 
 def by_leakage(tables: Mapping[Key, Values], key: Key) -> list[Film]:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from gradiograph.report.statistics import Interval, Summary
 
 
@@ -22,40 +21,42 @@ class Measure:
     unit: str = ""
 
 
+_SHARE: Mapping[str, Any] = {"form": ".0f", "factor": 100.0, "unit": " %"}
+
+
+def _ranked(name: str, titles: tuple[str, str, str], meanings: tuple[str, str, str]) -> dict[str, Measure]:
+    """Top-1, top-5 and rank in a gallery, by one distance."""
+    formats: tuple[Mapping[str, Any], ...] = (_SHARE, _SHARE, {"form": ".0f"})
+    return {
+        f"{name}_{suffix}": Measure(title=title, meaning=meaning, **shown)
+        for suffix, title, meaning, shown in zip(("top1", "top5", "rank"), titles, meanings, formats, strict=True)
+    }
+
+
 _MEASURES = {
-    "identification_top1": Measure(
-        title="Identified",
-        meaning="The reconstruction is nearer to the attacked film than to every other patient's film of the same "
-        "class in the gallery. 0 or 1 per film, so the mean is a share of films.",
-        form=".0f", factor=100.0, unit=" %",
+    **_ranked(
+        "identification",
+        ("Identified", "Among the nearest five", "Rank"),
+        (
+            "The reconstruction is nearer to the attacked film than to every other patient's film of the same "
+            "class in the gallery. 0 or 1 per film, so the mean is a share of films.",
+            "The attacked film is among the five films of the gallery that are nearest to the reconstruction.",
+            "Place of the attacked film among the gallery's films; 1 is identified.",
+        ),
     ),
-    "identification_top5": Measure(
-        title="Among the nearest five",
-        meaning="The attacked film is among the five films of the gallery that are nearest to the reconstruction.",
-        form=".0f", factor=100.0, unit=" %",
-    ),
-    "identification_rank": Measure(
-        title="Rank", meaning="Place of the attacked film among the gallery's films; 1 is identified.", form=".0f"
-    ),
-    "reidentification_top1": Measure(
-        title="Re-identified",
-        meaning="As identified, but a matcher of radiographs judges, which knows a film again through blur and noise.",
-        form=".0f", factor=100.0, unit=" %",
-    ),
-    "reidentification_top5": Measure(
-        title="Re-identified among five",
-        meaning="To the matcher the attacked film is among the five films of the gallery nearest to the "
-        "reconstruction.",
-        form=".0f", factor=100.0, unit=" %",
-    ),
-    "reidentification_rank": Measure(
-        title="Matcher's rank", meaning="Place of the attacked film among the gallery's films, to the matcher.",
-        form=".0f",
+    **_ranked(
+        "reidentification",
+        ("Re-identified", "Re-identified among five", "Matcher's rank"),
+        (
+            "As identified, but a matcher of radiographs judges, which knows a film again through blur and noise.",
+            "To the matcher the attacked film is among the five films of the gallery nearest to the reconstruction.",
+            "Place of the attacked film among the gallery's films, to the matcher.",
+        ),
     ),
     "finding_agreement": Measure(
         title="Same finding",
         meaning="A network that was not attacked reads the same finding from the reconstruction as from the film.",
-        form=".0f", factor=100.0, unit=" %",
+        **_SHARE,
     ),
     "finding_distance": Measure(
         title="Finding distance",

@@ -9,7 +9,7 @@ import numpy as np
 
 from gradiograph.core.errors import LogProblem
 from gradiograph.log.pictures import ORIGINAL, RECONSTRUCTION, png
-from gradiograph.report.results import ATTACK, MISMATCHED, STOCK, Results
+from gradiograph.report.results import ATTACK, MISMATCHED, STOCK, Place, Results
 from gradiograph.report.wording import measure
 
 if TYPE_CHECKING:
@@ -39,11 +39,10 @@ class Exhibits:
 
 def exhibits(results: Results) -> Exhibits:
     """Every film of every attack that is no control."""
-    cells = {_place(cell): cell for cell in results.cells}
     scores: dict[tuple[str, str], dict[str, float]] = {}
     metrics: dict[str, dict[str, Any]] = {}
     for row in results.rows:
-        cell = cells.get(_place(row))
+        cell = results.by_place.get(Place.of(row))
         if row.control != ATTACK or cell is None:
             continue
         scores.setdefault((cell.id, row.record), {})[row.metric] = row.value
@@ -88,7 +87,7 @@ def _image(
     if kind == "original":
         return original
     other = {"control": MISMATCHED, "stock": STOCK}.get(kind)
-    source = cell if other is None else _like(results, cell, other)
+    source = cell if other is None else results.beside(cell, other)
     images = None if source is None else log.images(source.id)
     if images is None:
         return None
@@ -96,20 +95,6 @@ def _image(
     return np.abs(found - original) if kind == "difference" else found
 
 
-def _like(results: Results, cell: Cell, control: str) -> Cell | None:
-    """The control's cell beside an attack's."""
-    by_place = {_place(found): found for found in results.cells}
-    task, protocol, defence, attack, _, batch, seed = _place(cell)
-    own = (task, protocol, defence, attack, control, batch, seed)
-    alone = ((task, protocol, "", "", control, batch, seed), ("", "", "", "", control, batch, seed))
-    return next((by_place[place] for place in (own, *alone) if place in by_place), None)
-
-
 def _named(cell: Cell) -> dict[str, Any]:
     names = ("task", "protocol", "defence", "attack", "batch", "seed")
     return {name: getattr(cell, name) for name in names}
-
-
-def _place(entry: Any) -> tuple[Any, ...]:  # noqa: ANN401 - a cell or a row, which name their place alike
-    names = ("task", "protocol", "defence", "attack", "control", "batch", "seed")
-    return tuple(getattr(entry, name) for name in names)
