@@ -80,7 +80,7 @@ def hidden_mixture(
     scale: Tensor,
     masks: Tensor,
     summands: Tensor,
-    doubt: float,
+    doubts: Tensor,
     steady: Tensor | None = None,
 ) -> Mixture:
     """The same behind a channel that hides values: one Newton step of the likelihood, for the masks, then the summands.
@@ -91,13 +91,14 @@ def hidden_mixture(
         scale: (U,).
         masks: (U, B), to begin with.
         summands: (B, D), to begin with.
-        doubt: How far these may be off, as a share of their root mean square.
+        doubts: (B,), how far each of these may be off, as a share of its root mean square.
         steady: (U,); see `seen_mixture`.
     """
     fires = scale[:, None] * masks
     mean = fires @ summands
-    energy = mean.square().mean(dim=1, keepdim=True)
-    variance = doubt**2 * energy + FLOOR * energy.mean()
+    energies = summands.square().mean(dim=1).clamp_min(SMALLEST).double()
+    errors = doubts.double().square() * energies
+    variance = fires.square() @ errors.to(fires)[:, None] + FLOOR * mean.square().mean()
     near = quadratic(observation, layer, mean, variance)
     slopes, precisions = near.rows(summands)
     every = _all_masks(len(summands), summands)
@@ -113,11 +114,10 @@ def hidden_mixture(
     if steady is not None:
         trusted = trusted * steady
     slopes, precisions = moved.columns(now * trusted[:, None])
-    energies = summands.square().mean(dim=1).clamp_min(SMALLEST).double()
     known = precisions.double()
-    step = torch.linalg.solve(known + torch.diag(1 / (doubt**2 * energies)), slopes.double()[..., None]).squeeze(-1).T
+    step = torch.linalg.solve(known + torch.diag(1 / errors), slopes.double()[..., None]).squeeze(-1).T
     # What the likelihood says is no surer than the model, and nothing is less sure than a feature's usual size.
-    variances = torch.linalg.inv(known + torch.diag(1 / energies)).diagonal(dim1=1, dim2=2) + doubt**2 * energies
+    variances = torch.linalg.inv(known + torch.diag(1 / energies)).diagonal(dim1=1, dim2=2) + errors
     return _mixture(now, summands + step.to(summands), variances.T.to(summands))
 
 

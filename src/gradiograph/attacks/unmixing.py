@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import torch
 from pydantic import Field
+from torch.nn.functional import normalize
 
 from gradiograph.attacks.dense_layer import SeenLayer, first_dense_layer
 from gradiograph.attacks.eigen import EigenPrior, load_prior
@@ -37,8 +38,11 @@ CLEAN = 0.05
 """Noise of the faintest direction, as a share of its length, up to which the cone alone is trusted."""
 HIDDEN = 0.06
 """What a channel hides of an update, as a share of its norm, from which on its likelihood is used."""
-DOUBTS = (0.1, 0.05)
-"""How far features may be off as a share of their size: those first found, and those of images found."""
+FIRST_DOUBT = 0.1
+"""How far the features that are first found may be off, as a share of their size."""
+DOUBT = 1.0
+"""How far those of the images found may be, as a share of how far they are from the features they were searched by."""
+DOUBT_RANGE = (0.01, 0.1)
 
 
 @register("attack", "unmixing")
@@ -70,7 +74,7 @@ class Unmixing(Attack):
     steps: Annotated[int, Field(ge=1)] = 200
     learning_rate: Annotated[float, Field(gt=0)] = 0.06
     tv: Annotated[float, Field(ge=0)] = 1e-7
-    refits: Annotated[int, Field(ge=0)] = 2
+    refits: Annotated[int, Field(ge=0)] = 4
     channel_steps: Annotated[int, Field(ge=0)] = 10
 
     @property
@@ -190,7 +194,8 @@ class _Masked:
             return None
         masks, summands = found
         if self.channel_steps:
-            mixture = hidden_mixture(self.observation, self.layer, self.scale, masks, summands, DOUBTS[0])
+            doubts = torch.full((self.count,), FIRST_DOUBT).to(summands)
+            mixture = hidden_mixture(self.observation, self.layer, self.scale, masks, summands, doubts)
         else:
             mixture = seen_mixture(gradient, self.scale, summands)
         return mixture if mixture.is_sound() else None
@@ -205,7 +210,9 @@ class _Masked:
         summands = lengths[:, None] * inputs
         if self.channel_steps:
             masks = (ratio != 0).to(inputs)
-            found = hidden_mixture(self.observation, self.layer, self.scale, masks, summands, DOUBTS[1], steady)
+            off = (normalize(mixture.features) - normalize(inputs)).norm(dim=1)
+            doubts = (DOUBT * off).clamp(*DOUBT_RANGE)
+            found = hidden_mixture(self.observation, self.layer, self.scale, masks, summands, doubts, steady)
         else:
             found = seen_mixture(self.layer.gradient[self.layer.weight], self.scale, summands, steady)
         return found if found.is_sound() else mixture
