@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 FORMAT = "gradiograph eigen prior 1"
 TRAIN = "Write one with `gradiograph prior train FILE`."
+_MASKS = "mask_"
+"""How the names of the arrays begin that are of masks."""
 _BLOCK = 2048
 _SMALLEST = 1e-10
 
@@ -127,7 +129,7 @@ def variance_explained(prior: EigenPrior, films: Tensor) -> float:
     return held / total
 
 
-def save_prior(prior: EigenPrior, path: Path, patients: Iterable[str] = ()) -> None:
+def save_prior(prior: EigenPrior, path: Path, patients: Iterable[str] = (), masks: EigenPrior | None = None) -> None:
     """Write the prior as arrays without pickle: whole or not at all, mode 0600.
 
     Args:
@@ -135,25 +137,18 @@ def save_prior(prior: EigenPrior, path: Path, patients: Iterable[str] = ()) -> N
         path: The file, replaced if it exists; its folder is made, owner-only, where it is missing.
         patients: Identifiers of those whose films it was fitted to; stored as pseudonyms under a random key that the
             file holds as well, so that `require_disjoint` can compare. An audit refuses a prior that names none.
+        masks: The prior on their masks, see `mask_prior`; None where there are none.
 
     Raises:
         BadInput: the file cannot be written.
     """
-    key = secrets.token_bytes(32)
+    arrays: dict[str, Any] = {"format": np.array(FORMAT), **owners(patients, secrets.token_bytes(32))}
+    arrays |= _arrays(prior, "") | (_arrays(masks, _MASKS) if masks else {})
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with NamedTemporaryFile(dir=path.parent, prefix=".tmp-", delete=False) as file:
             try:
-                np.savez(
-                    file,
-                    format=np.array(FORMAT),
-                    mean=prior.mean.float().numpy(force=True),
-                    components=prior.components.float().numpy(force=True),
-                    std=prior.std.float().numpy(force=True),
-                    residual=np.float64(prior.residual),
-                    image_shape=np.array(prior.image_shape, dtype=np.int64),
-                    **owners(patients, key),
-                )
+                np.savez(file, **arrays)
                 file.flush()
                 os.fsync(file.fileno())
                 Path(file.name).replace(path)
@@ -175,19 +170,32 @@ def load_prior(path: Path, image_shape: tuple[int, ...]) -> EigenPrior:
     Raises:
         BadInput: the file is missing, damaged or not a prior, or is for images of another shape.
     """
-    arrays = _read(path)
-    shape = tuple(int(side) for side in arrays["image_shape"])
-    prior = EigenPrior(
-        mean=torch.from_numpy(arrays["mean"]),
-        components=torch.from_numpy(arrays["components"]),
-        std=torch.from_numpy(arrays["std"]),
-        residual=float(arrays["residual"]),
-        image_shape=(shape[0], shape[1], shape[2]),
-    )
+    prior = _prior(_read(path), "")
+    shape = prior.image_shape
     if prior.is_grey and len(image_shape) == 3:
         prior = replace(prior, image_shape=(image_shape[0], shape[1], shape[2]))
     if prior.image_shape != image_shape:
         msg = f"The prior is for images of shape {shape}, the task's have the shape {image_shape}. {TRAIN}"
+        raise BadInput(msg)
+    return prior
+
+
+def load_mask_prior(path: Path, shape: tuple[int, ...]) -> EigenPrior | None:
+    """Read the prior on masks beside that on images; None where the file has none.
+
+    Args:
+        path: See `load_prior`.
+        shape: (K - 1, H, W): structures without the background.
+
+    Raises:
+        BadInput: the file is missing, damaged or not a prior, or its masks have another shape.
+    """
+    arrays = _read(path)
+    if f"{_MASKS}mean" not in arrays:
+        return None
+    prior = _prior(arrays, _MASKS)
+    if prior.image_shape != shape:
+        msg = f"The prior is for masks of shape {prior.image_shape}, the task's have the shape {shape}. {TRAIN}"
         raise BadInput(msg)
     return prior
 
@@ -237,16 +245,35 @@ def _require_rank(values: Tensor, components: int) -> None:
         raise DataProblem(msg)
 
 
+def _arrays(prior: EigenPrior, prefix: str) -> dict[str, NDArray[Any]]:
+    values = {name: getattr(prior, name).float().numpy(force=True) for name in ("mean", "components", "std")}
+    values["residual"] = np.array(prior.residual, dtype=np.float64)
+    values["image_shape"] = np.array(prior.image_shape, dtype=np.int64)
+    return {prefix + name: value for name, value in values.items()}
+
+
+def _prior(arrays: Mapping[str, NDArray[Any]], prefix: str) -> EigenPrior:
+    mean, components, std = (torch.from_numpy(arrays[prefix + name]) for name in ("mean", "components", "std"))
+    channels, height, width = (int(side) for side in arrays[prefix + "image_shape"])
+    residual, shape = float(arrays[prefix + "residual"]), (channels, height, width)
+    return EigenPrior(mean=mean, components=components, std=std, residual=residual, image_shape=shape)
+
+
 def _read(path: Path) -> Mapping[str, NDArray[Any]]:
     return read_arrays(path, FORMAT, "prior", TRAIN, _is_consistent, BadInput)
 
 
 def _is_consistent(arrays: Mapping[str, NDArray[Any]]) -> bool:
-    mean, components, std, shape = (arrays[name] for name in ("mean", "components", "std", "image_shape"))
-    numbers = (mean, components, std, arrays["residual"])
+    prefixes = ["", *([_MASKS] if f"{_MASKS}mean" in arrays else [])]
+    return {"key", "patients"} <= set(arrays) and all(_is_prior(arrays, prefix) for prefix in prefixes)
+
+
+def _is_prior(arrays: Mapping[str, NDArray[Any]], prefix: str) -> bool:
+    names = ("mean", "components", "std", "image_shape", "residual")
+    mean, components, std, shape, residual = (arrays[prefix + name] for name in names)
+    numbers = (mean, components, std, residual)
     return bool(
-        {"key", "patients"} <= set(arrays)
-        and all(array.dtype == np.float32 for array in numbers[:3])
+        all(array.dtype == np.float32 for array in numbers[:3])
         and all(np.isfinite(array).all() for array in numbers)
         and components.shape == (len(std), len(mean))
         and shape.shape == (3,)

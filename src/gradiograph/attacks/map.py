@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
-from gradiograph.attacks.eigen import load_prior
+from gradiograph.attacks.eigen import load_mask_prior, load_prior
 from gradiograph.attacks.likelihoods import LikelihoodName
 from gradiograph.attacks.matching import GradientMatching
 from gradiograph.attacks.optimisers import Adam
@@ -35,7 +35,8 @@ class MaximumAPosteriori(Attack):
     By default the attacker of Kerckhoffs: the likelihood is the defence's own, with its approximations, so that a
     candidate is judged by what the channel can have made of its update. With a prior the images are a public mean film
     plus principal components whose weights are N(0, 1); without one they are a grey low-resolution latent in [0, 1].
-    Labels that the threat model grants are used, others are searched with the images.
+    Labels that the threat model grants are used, others are searched with the images; masks too, by the principal
+    components of public ones where the prior's films had masks.
 
     Args:
         prior: A file that `gradiograph prior train` wrote.
@@ -78,7 +79,7 @@ class MaximumAPosteriori(Attack):
         Raises:
             BadInput: they do not.
         """
-        self._fitted(task.image_shape).check(task)
+        self._fitted(task.image_shape, task).check(task)
 
     def started_at(self, images: Tensor) -> Attack | None:
         """One search, begun at the latent that encodes these images; see `Attack.started_at`."""
@@ -93,12 +94,16 @@ class MaximumAPosteriori(Attack):
             BadInput: the prior cannot be read or is for images of another shape.
         """
         observation.threat.require("map", *self.requires)
-        return self._fitted(observation.task.image_shape)(observation, generator, progress)
+        task = observation.task
+        return self._fitted(task.image_shape, task)(observation, generator, progress)
 
-    def _fitted(self, image_shape: tuple[int, ...]) -> GradientMatching:
+    def _fitted(self, image_shape: tuple[int, ...], task: Task | None = None) -> GradientMatching:
         if self.prior is None:
             return self._search(self._low_resolution())
-        return self._search(Eigen(prior=load_prior(self.prior, image_shape)), self.prior_weight)
+        search = self._search(Eigen(prior=load_prior(self.prior, image_shape)), self.prior_weight)
+        if task is None or not task.segments:
+            return search
+        return replace(search, mask_prior=load_mask_prior(self.prior, (task.num_classes - 1, *task.target_shape)))
 
     def _low_resolution(self) -> LowResolution:
         return LowResolution(factor=self.factor, grey=True, boxed=True)

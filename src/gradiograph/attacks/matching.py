@@ -14,6 +14,7 @@ import torch
 from gradiograph.attacks import replay as replays
 from gradiograph.attacks.label_inference import infer_labels
 from gradiograph.attacks.likelihoods import LikelihoodName, seen_update
+from gradiograph.attacks.mask_prior import probabilities
 from gradiograph.attacks.objective import matching_names, objective, part_of
 from gradiograph.attacks.optimisers import Optimiser
 from gradiograph.attacks.parametrisations import Parametrisation
@@ -24,9 +25,12 @@ from gradiograph.core.tensors import Batch, Reconstruction
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from gradiograph.attacks.eigen import EigenPrior
     from gradiograph.core.attack import Observation
     from gradiograph.core.task import Task
 
+MASK_START = 0.1
+"""Spread of the masks' latent where a search begins: near the mean mask."""
 Labels = Literal["known", "joint", "inferred"]
 CHECKS = 4
 """How often a search compares the midpoint with the exact replay: before each quarter of its steps, and at its end."""
@@ -51,7 +55,8 @@ class GradientMatching(Attack):
         steps: Of the optimiser, in each search.
         paper_steps: The paper's number of steps.
         labels: "known": as granted; "joint": class probabilities, the softmax of logits that start from N(0, 1) and
-            are searched with the images; "inferred": see `label_inference.infer_labels`.
+            are searched with the images, of each pixel where the task segments; "inferred": see
+            `label_inference.infer_labels`.
         labels_if_granted: Where the threat model grants the labels, use them in place of "joint" or "inferred".
         replay: "exact", or "midpoint" for one gradient in place of all local steps; the same for a gradient.
         polish: Share of the steps, the last ones, that take the exact replay even where the midpoint agrees.
@@ -60,6 +65,8 @@ class GradientMatching(Attack):
             the exact replay, is returned.
         layers: Glob patterns of parameter names, such as "features.*": only these tensors of the update are used.
             Empty is all.
+        mask_prior: Where masks are searched, their latent's mean, components and standard deviations, with the same
+            density as that of the images; None searches a logit of each structure and pixel.
         start: (B, C, *spatial) in [0, 1] where the search begins, None for a random start; see `started_at`.
     """
 
@@ -77,6 +84,7 @@ class GradientMatching(Attack):
     latent_prior: float = 0.0
     restarts: int = 1
     layers: tuple[str, ...] = ()
+    mask_prior: EigenPrior | None = field(default=None, compare=False, repr=False)
     start: Tensor | None = field(default=None, compare=False, repr=False)
 
     @property
@@ -165,8 +173,11 @@ class _Search:
         self.variables = [self.latent]
         self.labels = self._labels(part_of(observation, names), generator, device)
         if self.labels is None:
-            size = observation.num_examples, observation.task.num_classes
-            self.variables.append(torch.randn(size, generator=generator).to(device).requires_grad_())
+            task, masks = observation.task, attack.mask_prior
+            shape = (task.num_classes, *task.target_shape) if masks is None else (len(masks.std),)
+            scale = 1.0 if masks is None else MASK_START
+            start = scale * torch.randn(observation.num_examples, *shape, generator=generator)
+            self.variables.append(start.to(device).requires_grad_())
 
         self.best = inf
         self.best_variables = [variable.detach().clone() for variable in self.variables]
@@ -193,7 +204,16 @@ class _Search:
 
     def batch(self, variables: list[Tensor]) -> Batch:
         images = self.attack.parametrisation.images(variables[0], self.shape)
-        return Batch(images, variables[1].softmax(dim=1) if self.labels is None else self.labels)
+        return Batch(images, self._targets(variables[1]) if self.labels is None else self.labels)
+
+    def _targets(self, variable: Tensor) -> Tensor:
+        """Probabilities of classes, or of structures by pixel."""
+        masks = self.attack.mask_prior
+        return variable.softmax(dim=1) if masks is None else probabilities(masks, variable)
+
+    def normal_latent(self, variables: list[Tensor]) -> Tensor:
+        """What is believed to be N(0, 1): the images' latent, and the masks' where they have one."""
+        return variables[0] if self.attack.mask_prior is None else torch.cat(variables, dim=1)
 
     def evaluate(self) -> Tensor:
         """The objective at the variables, whose gradients it sets; one round's graph at a time is in memory."""
@@ -202,7 +222,8 @@ class _Search:
         values = []
         for place, replay in enumerate(self.replays):
             with torch.enable_grad():
-                value = self.objective.value(place, replay, self.latent, self.batch(self.variables))
+                latent = self.normal_latent(self.variables)
+                value = self.objective.value(place, replay, latent, self.batch(self.variables))
                 gradients = torch.autograd.grad(value, self.variables)
             for variable, gradient in zip(self.variables, gradients, strict=True):
                 variable.grad = gradient if variable.grad is None else variable.grad + gradient
@@ -212,7 +233,7 @@ class _Search:
     def exact_value(self) -> float:
         """The objective of the best candidate by the exact replay; infinite where it is not finite."""
         with torch.no_grad():
-            batch, latent = self.batch(self.best_variables), self.best_variables[0]
+            batch, latent = self.batch(self.best_variables), self.normal_latent(self.best_variables)
             values = [self.objective.value(i, exact, latent, batch) for i, exact in enumerate(self.objective.exact)]
         found = float(torch.stack(values).sum())
         return found if isfinite(found) else inf

@@ -133,7 +133,7 @@ def _replayed(made: Plan, planted: Planted | None, folder: Path) -> Replayed | N
     before, after = folder / planted.before, folder / planted.after
     start, end = _fitted(task, before), _fitted(task, after)
     changed = {name for name, _ in task.model.named_parameters() if not torch.equal(start[name], end[name])}
-    batch = Batch(torch.from_numpy(known.read()), torch.from_numpy(known.labels))
+    batch = Batch(torch.from_numpy(known.read()), known.targets(task))
     defence = made.builder.chain(made.spec.defences[0])
     return replay_planted(task, protocol, defence, _round(task, len(known.records), before, after), batch, changed)
 

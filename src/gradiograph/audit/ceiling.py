@@ -51,12 +51,12 @@ def search_near_truth(made: Plan, cell: GridCell, observation: Observation, shar
         attack that is not a `GradientMatching` has neither of these values.
     """
     victims = made.films.victims[cell.batch]
-    labels, truth = torch.from_numpy(victims.labels), torch.from_numpy(victims.read())
+    targets, truth = victims.targets(observation.task), torch.from_numpy(victims.read())
     attack = build_attack(made.builder, cell.attack or {})
     if cell.control == TRUTH:
-        return at_truth(attack, observation, Batch(truth, labels))
+        return at_truth(attack, observation, Batch(truth, targets))
     (blend,) = [b for b in made.spec.ceiling.blends if ceiling_control(b) == cell.control] if made.spec.ceiling else []
-    start = blended(truth, torch.from_numpy(made.films.stock_films(cell.batch, cell.seed)), blend)
+    start = blended(truth, torch.from_numpy(made.films.stock_films(cell.batch, cell.seed).read()), blend)
     search = attack.started_at(start)
     if search is None:
         msg = f"The cell {cell.id} asks for the ceiling of an attack that does not search."
@@ -135,14 +135,14 @@ def sight(made: Plan, cell: GridCell) -> Callable[[Tensor], Belief]:
     task = made.task(cell.task or {}, cell.seed)
     protocol: Protocol = made.builder.make("protocol", cell.protocol or {})
     state = made.captured.state if made.captured else task.state()
-    labels = torch.from_numpy(made.films.victims[cell.batch].labels)
+    targets = made.films.victims[cell.batch].targets(task)
     clients, chain = made.spec.threat.clients, made.chain(cell.protocol or {}, cell.defence)
     channel = channel_of_a_sum(chain, clients)
-    return partial(_see, task, state, of_a_sum(protocol, clients), chain, channel, labels)
+    return partial(_see, task, state, of_a_sum(protocol, clients), chain, channel, targets)
 
 
 def _see(
-    task: Task, state: Tensors, protocol: Protocol, chain: Chain, channel: Defence, labels: Tensor, films: Tensor
+    task: Task, state: Tensors, protocol: Protocol, chain: Chain, channel: Defence, targets: Tensor, films: Tensor
 ) -> Belief:
     with torch.no_grad():
-        return channel.expect(replay(task, state, protocol, chain, Batch(films, labels)))
+        return channel.expect(replay(task, state, protocol, chain, Batch(films, targets)))

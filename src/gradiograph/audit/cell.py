@@ -17,8 +17,8 @@ from gradiograph.audit.films import mismatched_batch
 from gradiograph.audit.grid import MEAN, MISMATCHED, NONE, ORACLE, SPECTRUM, STOCK, GridCell, attacked_batches
 from gradiograph.audit.plan import Plan, build_attack
 from gradiograph.audit.scoring import (
+    Found,
     build_metrics,
-    paired,
     pseudonym_key,
     record_names,
     score,
@@ -30,11 +30,9 @@ from gradiograph.core.errors import LogProblem, NotMeasured, reason
 from gradiograph.core.random import stream
 from gradiograph.core.tensors import Batch
 from gradiograph.log import Cell, Log
-from gradiograph.metrics import Metric, judge_available, lpips_available
+from gradiograph.metrics import Metric, judge_available, lpips_available, mask_dice
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from gradiograph.audit.client import Round
     from gradiograph.audit.spec import Spec
     from gradiograph.core.attack import Observation
@@ -56,9 +54,11 @@ class Judges:
 
     def check(self, made: Plan) -> list[Score]:
         """Score the first victims against themselves: a metric without its weights fails now, not hours later."""
-        truth = torch.from_numpy(made.films.victims[0].read())
-        labels = torch.from_numpy(made.films.victims[0].labels)
-        return [score for metric in self.metrics for score in metric(truth, truth, labels, self.context)]
+        victims = made.films.victims[0]
+        truth, labels = torch.from_numpy(victims.read()), torch.from_numpy(victims.labels)
+        scores = [score for metric in self.metrics for score in metric(truth, truth, labels, self.context)]
+        masks = victims.read_masks() if made.reads_masks else None
+        return scores if masks is None else [*scores, mask_dice(masks, masks)]
 
 
 def judges(made: Plan) -> Judges:
@@ -88,34 +88,34 @@ def run_cell(made: Plan, log: Log, judged: Judges, cell: GridCell, share: Share)
     if log.has_cell(cell.id):
         return
     try:
-        entry, rows, images = _scored(made, log, judged, cell, share)
+        entry, rows, found = _scored(made, log, judged, cell, share)
     except (LogProblem, OSError):
         raise
     except Exception as error:
         log.write_cell(replace(make_entry(cell), failed=reason(error)), (), None)
     else:
-        log.write_cell(entry, rows, images)
+        log.write_cell(entry, rows, found.images, found.masks)
 
 
-def _scored(
-    made: Plan, log: Log, judged: Judges, cell: GridCell, share: Share
-) -> tuple[Cell, tuple[Row, ...], NDArray[np.float32]]:
-    """What a cell is, its values and its images."""
+def _scored(made: Plan, log: Log, judged: Judges, cell: GridCell, share: Share) -> tuple[Cell, tuple[Row, ...], Found]:
+    """What a cell is, its values and what it shows."""
     victims = made.films.victims[cell.batch]
     names = record_names(victims, pseudonym_key(log.directory))
     rows: tuple[Row, ...] = ()
     if cell.control == SPECTRUM:
         shown = visible_films(made, cell, judged.context.mean_film, share)
-        images, rows = shown.images.numpy(), to_rows(shown.scores, names, cell.key)
+        found, rows = Found(shown.images.numpy()), to_rows(shown.scores, names, cell.key)
         entry = replace(make_entry(cell), seconds=shown.seconds, flags=shown.flags)
     else:
-        images, entry = _images(made, log, judged, cell, share)
-    rows = (*score(judged.metrics, images, victims, judged.context, names, cell.key), *rows)
+        found, entry = _found(made, log, judged, cell, share)
+    if found.masks is not None:
+        rows = to_rows([mask_dice(found.masks, victims.read_masks())], names, cell.key)
+    rows = (*score(judged.metrics, found.images, victims, judged.context, names, cell.key), *rows)
     broken = next((row for row in rows if not isfinite(row.value)), None)
     if broken:
         msg = f"The metric '{broken.metric}' is {broken.value}: the attack's images are not finite."
         raise NotMeasured(msg)
-    return entry, rows, images
+    return entry, rows, found
 
 
 def can_run(made: Plan, log: Log, cell: GridCell) -> bool:
@@ -144,27 +144,28 @@ def _available(spec: Spec) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
     return found, missing
 
 
-def _images(made: Plan, log: Log, judged: Judges, cell: GridCell, share: Share) -> tuple[NDArray[np.float32], Cell]:
+def _found(made: Plan, log: Log, judged: Judges, cell: GridCell, share: Share) -> tuple[Found, Cell]:
     """What the cell shows for each victim, in the victims' order, and how it came about."""
     entry = make_entry(cell)
     truth = made.films.victims[cell.batch].read()
     if cell.control == STOCK:
-        return made.films.stock_films(cell.batch, cell.seed), entry
+        stock = made.films.stock_films(cell.batch, cell.seed)
+        return Found(stock.read(), stock.read_masks() if made.reads_masks else None), entry
     if cell.control == MEAN:
-        return np.broadcast_to(judged.context.mean_film.numpy(), truth.shape).copy(), entry
+        mean, mask = judged.context.mean_film.numpy(), made.films.usual_mask() if made.reads_masks else None
+        masks = None if mask is None else np.broadcast_to(mask, (len(truth), *mask.shape)).copy()
+        return Found(np.broadcast_to(mean, truth.shape).copy(), masks), entry
     if cell.control == MISMATCHED:
         other = mismatched_batch(cell.batch, made.spec.victims.batches, attacked_batches(made.spec, cell))
         source = replace(cell, control=NONE, batch=other).id
-        found = log.cell(source)
-        images = log.images(source)
+        origin, images = log.cell(source), log.images(source)
         if images is None:
-            msg = f"The attack on batch {other}, which this control reads, has no images. {found.failed}"
+            msg = f"The attack on batch {other}, which this control reads, has no images. {origin.failed}"
             raise NotMeasured(msg.strip())
-        return paired(images, truth), replace(
-            entry, seconds=found.seconds, num_bytes=found.num_bytes, flags=found.flags
-        )
-    images, entry = _attack(made, log, cell, entry, share)
-    return paired(images, truth), entry
+        entry = replace(entry, seconds=origin.seconds, num_bytes=origin.num_bytes, flags=origin.flags)
+        return Found(images, log.masks(source)).paired(truth), entry
+    found, entry = _attack(made, log, cell, entry, share)
+    return found.paired(truth), entry
 
 
 def make_entry(cell: GridCell) -> Cell:
@@ -172,7 +173,7 @@ def make_entry(cell: GridCell) -> Cell:
     return Cell(id=cell.id, **cell.key, seconds=0.0, num_bytes=0, flags=(), objective=())
 
 
-def _attack(made: Plan, log: Log, cell: GridCell, entry: Cell, share: Share) -> tuple[NDArray[np.float32], Cell]:
+def _attack(made: Plan, log: Log, cell: GridCell, entry: Cell, share: Share) -> tuple[Found, Cell]:
     observation = _observation(made, log, cell)
     if cell.control.startswith(ORACLE):
         found = search_near_truth(made, cell, observation, share)
@@ -180,7 +181,8 @@ def _attack(made: Plan, log: Log, cell: GridCell, entry: Cell, share: Share) -> 
         attack = build_attack(made.builder, cell.attack or {})
         found = attack(observation, stream(cell.seed, "attack", cell.key["attack"]), share)
     (_, seen), *_ = observation.rounds
-    return found.images.detach().numpy(), replace(
+    masks = found.targets.detach().argmax(dim=1).numpy() if made.reads_masks and found.targets is not None else None
+    return Found(found.images.detach().numpy(), masks), replace(
         entry,
         seconds=found.seconds,
         num_bytes=seen.num_bytes // made.spec.threat.clients,
@@ -201,12 +203,12 @@ def _observation(made: Plan, log: Log, cell: GridCell) -> Observation:
     if start is None:
         msg = f"The training that cell {cell.id} attacks never came to round {cell.round}. Start a new run."
         raise LogProblem(msg)
-    labels = torch.from_numpy(made.films.victims[cell.batch].labels)
+    targets = made.films.victims[cell.batch].targets(task)
     if made.captured and cell.batch == 0:
         rounds: tuple[Round, ...] = ((start, made.captured.update),)
     else:
-        patients = torch.arange(len(labels))  # no patient is twice among the victims
-        batch = Batch(torch.from_numpy(made.films.victims[cell.batch].read()), labels, patients)
+        patients = torch.arange(len(targets))  # no patient is twice among the victims
+        batch = Batch(torch.from_numpy(made.films.victims[cell.batch].read()), targets, patients)
         names = (cell.batch,) if cell.round == 1 else (cell.batch, "after", cell.round)
         rounds = client_rounds(
             task,
@@ -222,7 +224,7 @@ def _observation(made: Plan, log: Log, cell: GridCell) -> Observation:
     for _, update in rounds:
         _require_finite(update)
     (state, update), *later = rounds
-    return observe(task, state, update, protocol, defence, made.spec.threat, labels, tuple(later))
+    return observe(task, state, update, protocol, defence, made.spec.threat, targets, tuple(later))
 
 
 def _require_finite(update: Update) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
+from math import prod
 from time import perf_counter
 from typing import TYPE_CHECKING
 
@@ -72,7 +73,8 @@ def _seconds(plan: Plan, cell: GridCell) -> float:
     defence = plan.chain(cell.protocol or {}, cell.defence)
     size = plan.spec.batch_films
     images = torch.rand(size, *task.image_shape, generator=stream(0, "cost"))
-    batch = Batch(images, torch.arange(size) % task.num_classes)
+    targets = torch.arange(size * prod(task.target_shape)).reshape(size, *task.target_shape) % task.num_classes
+    batch = Batch(images, targets)
     ((state, update),) = client_rounds(
         task, task.state(), batch, protocol, defence, 0, clients=plan.spec.threat.clients
     )

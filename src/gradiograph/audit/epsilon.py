@@ -88,6 +88,9 @@ def audit_epsilon(
     if not stacks:
         msg = "No protection of this audit clips each example: there is no epsilon to bound. Add 'dp_sgd' to defences."
         raise BadSetting(msg)
+    if made.segments:
+        msg = "Canaries are labels of their own, which a task that segments has none of. Audit a task that classifies."
+        raise BadSetting(msg)
     for task, protocol, stack in product(spec.task, spec.protocol, stacks):
         yield _audit(made, task, protocol, stack, canaries, confidence)
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 
 from gradiograph.audit.catalogue import prepare
 from gradiograph.core import registry
@@ -19,9 +20,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from numpy.typing import NDArray
+    from torch import Tensor
 
     from gradiograph.audit.spec import Films, Spec, Victims
     from gradiograph.core.records import Dataset, Record
+    from gradiograph.core.task import Task
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +42,18 @@ class Selection:
     def labels(self) -> NDArray[np.int64]:
         """The labels (n,)."""
         return np.array([record.label for record in self.records], dtype=np.int64)
+
+    def read_masks(self) -> NDArray[np.int64]:
+        """The masks (n, H, W).
+
+        Raises:
+            DataProblem: the source has none.
+        """
+        return masks_of(self.dataset, self.records)
+
+    def targets(self, task: Task) -> Tensor:
+        """What the task is trained to say of these films: int64, labels (n,) or masks (n, H, W)."""
+        return torch.from_numpy(self.read_masks() if task.segments else self.labels)
 
     def count_by_class(self) -> dict[str, int]:
         """Films by class name."""
@@ -72,14 +87,35 @@ class AuditFilms:
         total = sum(self.public.dataset.read(block).sum(axis=0, dtype=np.float64) for block in blocks)
         return np.asarray(total / len(indices), dtype=np.float32)
 
-    def stock_films(self, batch: int, seed: int) -> NDArray[np.float32]:
-        """For each victim of a batch a public film of its class, drawn at random: (B, C, H, W)."""
+    def usual_mask(self) -> NDArray[np.int64]:
+        """The structure that most public films have at each pixel (H, W)."""
+        count = np.zeros((len(self.dataset.mask_classes), *self.dataset.image_shape[1:]), dtype=np.int64)
+        for start in range(0, len(self.public.records), 256):
+            masks = masks_of(self.public.dataset, self.public.records[start : start + 256])
+            count += np.stack([(masks == structure).sum(axis=0) for structure in range(len(count))])
+        return np.asarray(count.argmax(axis=0))
+
+    def stock_films(self, batch: int, seed: int) -> Selection:
+        """For each victim of a batch a public film of its class, drawn at random."""
         rng = numpy_stream(seed, "stock film", batch)
         labels = self.public.labels
-        drawn = [
-            self.public.records[rng.choice(np.flatnonzero(labels == label))] for label in self.victims[batch].labels
-        ]
-        return self.public.dataset.read([record.index for record in drawn])
+        drawn = (rng.choice(np.flatnonzero(labels == label)) for label in self.victims[batch].labels)
+        return replace(self.public, records=tuple(self.public.records[place] for place in drawn))
+
+
+def masks_of(dataset: Dataset, records: Sequence[Record]) -> NDArray[np.int64]:
+    """The masks (n, *spatial) of these records.
+
+    Raises:
+        DataProblem: the source has none.
+    """
+    if dataset.read_masks is None:
+        msg = (
+            f"data '{dataset.name}' has no masks, which a task that segments needs. Take a source with masks, such as "
+            "'decathlon', 'nifti' with masks, or 'ct_phantom'."
+        )
+        raise DataProblem(msg)
+    return dataset.read_masks([record.index for record in records])
 
 
 def open_data(spec: Spec, folder: Path) -> Dataset:

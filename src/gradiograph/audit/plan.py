@@ -12,7 +12,7 @@ import torch
 
 from gradiograph.attacks.eigen import require_disjoint
 from gradiograph.audit.catalogue import label, prepare, stack_label
-from gradiograph.audit.films import AuditFilms, Selection, open_films, planar_shape
+from gradiograph.audit.films import AuditFilms, Selection, masks_of, open_films, planar_shape
 from gradiograph.audit.grid import GridCell, ceiling_cells, cells
 from gradiograph.audit.privacy import calibrated_chain
 from gradiograph.audit.trainings import PlannedTraining, federation, judged_records, planned_trainings
@@ -22,6 +22,7 @@ from gradiograph.core.errors import BadSetting, DataProblem
 from gradiograph.core.example_gradients import require_separate_examples
 from gradiograph.data.sites import assign_clients
 from gradiograph.metrics import require_stranger
+from gradiograph.utility import CASE_MEASURES, MEASURES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -70,6 +71,16 @@ class Plan:
         return self.spec.utility
 
     @cached_property
+    def segments(self) -> bool:
+        """Whether the tasks segment: all do, or none."""
+        return self.task(self.spec.task[0], self.spec.seeds[0]).segments
+
+    @property
+    def reads_masks(self) -> bool:
+        """Whether attacks read masks beside the images: the tasks segment, and masks are not granted as labels."""
+        return self.segments and not self.spec.threat.knows_labels
+
+    @cached_property
     def sites(self) -> Dataset:
         """The audited data with every patient at a site of the federation."""
         partition = self.utility.partition
@@ -107,6 +118,12 @@ class Plan:
             msg = (
                 f"utility.foreign: class '{unknown[0]}' stands for none of {', '.join(own.classes)}. Say which in "
                 f"utility.foreign.classes = {{ {unknown[0]} = '{own.classes[0]}', ... }}."
+            )
+            raise DataProblem(msg)
+        if self.segments and source.mask_classes != own.mask_classes:
+            msg = (
+                f"utility.foreign has masks of {', '.join(source.mask_classes) or 'nothing'}, the audited data of "
+                f"{', '.join(own.mask_classes)}. Both must agree."
             )
             raise DataProblem(msg)
         records = source.select(split=asked.split)
@@ -255,10 +272,21 @@ def _require_frequencies(spec: Spec, image_shape: tuple[int, int, int]) -> None:
 
 
 def _require_fit(made: Plan, task: Task, protocol: Protocol, name: str) -> None:
-    classes = made.films.dataset.classes
+    dataset = made.films.dataset
+    if task.segments != made.segments:
+        msg = f"task '{name}' and the first task are of two kinds: one segments, one classifies. Audit each by itself."
+        raise BadSetting(msg)
+    score = made.spec.utility and made.spec.utility.score
+    if score and (score in CASE_MEASURES) != task.segments:
+        kind, right = ("segments", CASE_MEASURES) if task.segments else ("classifies", MEASURES)
+        msg = f"utility.score = '{score}' does not judge task '{name}', which {kind}. Choose {', '.join(right)}."
+        raise BadSetting(msg)
+    if task.segments:
+        masks_of(dataset, dataset.records[:1])
+    what, classes = ("structures", dataset.mask_classes) if task.segments else ("classes", dataset.classes)
     if task.num_classes != len(classes):
         msg = (
-            f"task '{name}' has num_classes = {task.num_classes}, the data has {len(classes)} classes: "
+            f"task '{name}' has num_classes = {task.num_classes}, the data has {len(classes)} {what}: "
             f"{', '.join(classes)}. Set task.num_classes = {len(classes)}."
         )
         raise BadSetting(msg)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from gradiograph.attacks.eigen import fit_eigen, save_prior, variance_explained
+from gradiograph.attacks.mask_prior import fit_masks
 from gradiograph.audit.catalogue import prepare
 from gradiograph.audit.films import AuditFilms, open_films
 from gradiograph.audit.plan import located
@@ -39,6 +40,7 @@ class PriorSummary:
         held_out_films: A tenth of the patients is held out for `explained_held_out`: their films.
         held_out_patients: And how many patients that is.
         explained_held_out: The same share on these, of a prior fitted to the other patients only.
+        mask_components: Principal components of their masks; 0 where they have none.
     """
 
     films: int
@@ -48,6 +50,7 @@ class PriorSummary:
     held_out_films: int
     held_out_patients: int
     explained_held_out: float
+    mask_components: int = 0
 
     @property
     def patients_per_component(self) -> float:
@@ -76,8 +79,11 @@ def train_prior(spec: Spec, folder: Path, path: Path, components: int = 256) -> 
     others = fit_eigen(pixels[~out], components)
     left_out = variance_explained(others, pixels[out])
     prior = fit_eigen(pixels, components)
-    save_prior(prior, path, patients)
+    structures = len(films.dataset.mask_classes)
+    masks = fit_masks(torch.from_numpy(films.public.read_masks()), structures) if _masked(films) else None
+    save_prior(prior, path, patients, masks)
     return PriorSummary(
+        mask_components=0 if masks is None else len(masks.std),
         films=len(patients),
         patients=len(set(patients)),
         components=components,
@@ -86,6 +92,10 @@ def train_prior(spec: Spec, folder: Path, path: Path, components: int = 256) -> 
         held_out_patients=len({patient for patient, is_out in zip(patients, out.tolist(), strict=True) if is_out}),
         explained_held_out=left_out,
     )
+
+
+def _masked(films: AuditFilms) -> bool:
+    return films.dataset.read_masks is not None and films.public.dataset.mask_classes == films.dataset.mask_classes
 
 
 def require_new(path: Path, what: str) -> None:

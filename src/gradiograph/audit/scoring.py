@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -59,11 +60,22 @@ def build_metrics(configs: Sequence[Mapping[str, Any]]) -> tuple[Metric, ...]:
     return tuple(registry.build("metric", config) for config in configs)
 
 
-def paired(guess: NDArray[np.float32], truth: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The reconstructions in the order of the truth: an update does not tell the order of its batch."""
-    order = match(torch.from_numpy(guess), torch.from_numpy(truth))
-    ordered: NDArray[np.float32] = guess[order.numpy()]
-    return ordered
+@dataclass(frozen=True)
+class Found:
+    """What a cell shows of each victim.
+
+    Attributes:
+        images: (B, C, H, W) in [0, 1].
+        masks: int64 (B, H, W); None where no mask was read.
+    """
+
+    images: NDArray[np.float32]
+    masks: NDArray[np.int64] | None = None
+
+    def paired(self, truth: NDArray[np.float32]) -> Found:
+        """In the order of the truth: an update does not tell the order of its batch."""
+        order = match(torch.from_numpy(self.images), torch.from_numpy(truth)).numpy()
+        return Found(self.images[order], None if self.masks is None else self.masks[order])
 
 
 def score(

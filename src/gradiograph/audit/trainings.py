@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import product
@@ -13,19 +13,23 @@ import torch
 
 from gradiograph.audit.catalogue import label, stack_label
 from gradiograph.audit.exposure import recorded
+from gradiograph.audit.films import masks_of
 from gradiograph.audit.scoring import pseudonym_key
 from gradiograph.core.errors import DataProblem, LogProblem, reason
 from gradiograph.core.predictions import Predictions
 from gradiograph.core.records import pseudonym
 from gradiograph.core.tensors import Batch
-from gradiograph.federation import Federation, Rounds, Site, pack, predict, train, unpack
+from gradiograph.federation import Federation, Rounds, Site, pack, predict, predict_masks, train, unpack
 from gradiograph.log import ModelCell, cell_id
-from gradiograph.utility import MEASURES
+from gradiograph.utility import BORDERS, judged_cases, measures_beside
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from gradiograph.audit.grid import GridCell
     from gradiograph.audit.plan import Plan
     from gradiograph.audit.spec import Spec
+    from gradiograph.core.predictions import Judged
     from gradiograph.core.privacy import PrivacyEvent
     from gradiograph.core.records import Dataset, Record
     from gradiograph.core.rounds import RoundRecord
@@ -37,6 +41,8 @@ if TYPE_CHECKING:
 FEDERATED, POOLED, ALONE = "federated", "pooled", "site "
 """The arms: the federation itself, all films at one site, one site by itself (its number follows)."""
 _BLOCK = 256
+_UNKEYED = b""
+"""The key of pseudonyms that stay in memory."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,9 +100,10 @@ def federation(made: Plan, planned: PlannedTraining) -> Federation:
     arms = {FEDERATED: chosen, POOLED: [[record for records in chosen for record in records]]}
     parts = arms[planned.arm] if planned.arm in arms else [chosen[int(planned.arm.removeprefix(ALONE))]]
     whole = planned.arm == FEDERATED
+    task = made.task(planned.task, planned.seed)
     return Federation(
-        task=made.task(planned.task, planned.seed),
-        sites=tuple(_site(sites, records) for records in parts),
+        task=task,
+        sites=tuple(_site(sites, records, masks=task.segments) for records in parts),
         protocol=made.builder.make("protocol", planned.protocol),
         defence=made.chain(planned.protocol, planned.defence),
         server=made.builder.make("server", utility.server),
@@ -144,7 +151,7 @@ def run_training(
         cell = ModelCell(id=planned.id, **planned.key, failed=reason(error), history=history, events=spent)
         log.trainings.write(cell, None)
         return
-    judge = partial(_predictions, made_up.task, training.state, pseudonym_key(log.directory))
+    judge = partial(_judged, made_up.task, training.state, pseudonym_key(log.directory))
     predictions = judge(made.sites, judged_records(made))
     foreign = judge(made.foreign.dataset, made.foreign.records) if made.foreign else None
     spent = _spent(made, made_up, planned, training.history)
@@ -152,12 +159,22 @@ def run_training(
     log.trainings.write(cell, predictions, foreign)
 
 
-def _predictions(task: Task, state: Tensors, key: bytes, films: Dataset, records: Sequence[Record]) -> Predictions:
+def _judged(
+    task: Task, state: Tensors, key: bytes, films: Dataset, records: Sequence[Record], *, borders: bool = True
+) -> Judged:
+    """What the state says of these films, held against what they show."""
+    patients = [pseudonym(key, record.patient) for record in records]
+    sites = [record.client for record in records]
+    if task.segments:
+        guesses = predict_masks(task, state, _images(films, records))
+        truths = (masks_of(films, records[start : start + _BLOCK]) for start in range(0, len(records), _BLOCK))
+        pairs = ((guess.numpy(), truth) for guess, truth in zip(guesses, truths, strict=True))
+        return judged_cases(pairs, patients, sites, task.num_classes, borders=borders)
     return Predictions(
         labels=np.array([record.label for record in records], dtype=np.int64),
-        probabilities=_probabilities(task, state, films, records),
-        patients=np.array([pseudonym(key, record.patient) for record in records]),
-        sites=np.array([record.client for record in records], dtype=np.int64),
+        probabilities=predict(task, state, _images(films, records)).numpy(),
+        patients=np.array(patients),
+        sites=np.array(sites, dtype=np.int64),
     )
 
 
@@ -206,21 +223,22 @@ def _attacked(made: Plan) -> set[str]:
     return {record.patient for batch in made.films.victims for record in batch.records}
 
 
-def _site(sites: Dataset, records: Sequence[Record]) -> Site:
+def _site(sites: Dataset, records: Sequence[Record], *, masks: bool) -> Site:
     numbers = {patient: number for number, patient in enumerate(dict.fromkeys(r.patient for r in records))}
     patients = torch.tensor([numbers[record.patient] for record in records], dtype=torch.int64)
 
     def read() -> Batch:
         labels = torch.tensor([record.label for record in records], dtype=torch.int64)
-        return Batch(torch.from_numpy(sites.read([record.index for record in records])), labels, patients)
+        targets = torch.from_numpy(masks_of(sites, records)) if masks else labels
+        return Batch(torch.from_numpy(sites.read([record.index for record in records])), targets, patients)
 
     return Site(num_examples=len(records), read=read)
 
 
-def _probabilities(task: Task, state: Tensors, sites: Dataset, records: Sequence[Record]) -> np.ndarray:
-    indices = [record.index for record in records]
-    blocks = (indices[start : start + _BLOCK] for start in range(0, len(indices), _BLOCK))
-    return predict(task, state, (torch.from_numpy(sites.read(block)) for block in blocks)).numpy()
+def _images(films: Dataset, records: Sequence[Record]) -> Iterator[Tensor]:
+    """The films, block by block."""
+    for start in range(0, len(records), _BLOCK):
+        yield torch.from_numpy(films.read([record.index for record in records[start : start + _BLOCK]]))
 
 
 class _Watch:
@@ -234,12 +252,8 @@ class _Watch:
     def scores(self, state: Tensors) -> Mapping[str, float | None]:
         if not self._records:
             return {}
-        found = Predictions(
-            labels=np.array([record.label for record in self._records], dtype=np.int64),
-            probabilities=_probabilities(self._task, state, self._made.sites, self._records),
-            patients=np.array([""] * len(self._records)),
-            sites=np.array([record.client for record in self._records], dtype=np.int64),
-        )
-        measure = MEASURES[self._made.utility.score]
+        name = self._made.utility.score
+        found = _judged(self._task, state, _UNKEYED, self._made.sites, self._records, borders=name in BORDERS)
+        measure = measures_beside(name)[name]
         by_site = {f"site {site}": measure(found.at(site)) for site in range(self._made.utility.sites)}
         return {"pooled": measure(found), **by_site}

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from gradiograph.core.errors import nearest
-from gradiograph.utility import MEASURES
+from gradiograph.utility import CASE_MEASURES, MEASURES
 
 
 class _Strict(BaseModel):
@@ -90,8 +90,8 @@ class Utility(_Strict):
     @field_validator("score")
     @classmethod
     def _is_a_measure(cls, value: str) -> str:
-        if value not in MEASURES:
-            msg = f"no such measure. {nearest(value, MEASURES)}"
+        if value not in MEASURES | CASE_MEASURES:
+            msg = f"no such measure. {nearest(value, [*MEASURES, *CASE_MEASURES])}"
             raise ValueError(msg)
         return value
 

@@ -185,6 +185,8 @@ def train_prior(
         f"Of films of patients left out, such components hold {found.explained_held_out:.1%} "
         f"({found.held_out_films} films of {found.held_out_patients} patients; fitted to the others)."
     )
+    if found.mask_components:
+        console.print(f"Beside them {found.mask_components} components of these films' masks.")
     console.print(f"{found.patients_per_component:.1f} patients per component.")
     if found.patients_per_component < audit.FEW_PATIENTS:
         console.print(

@@ -111,8 +111,15 @@ def require_separate_examples(task: Task) -> None:
     """Refuse a task in which one image's gradient depends on the others of its batch.
 
     Raises:
-        BadSetting: the model has BatchNorm in train mode.
+        BadSetting: the model has BatchNorm in train mode, or the loss is one of the batch.
     """
+    if task.loss_mixes:
+        msg = (
+            f"task '{task.name}': its loss is one number for the whole batch, such as a Dice over all pixels of all "
+            "images. Each image's gradient then depends on the others, so that clipping it does not bound what one "
+            "image changes. Use the form that is taken image by image: loss = 'dice' or 'dice_cross_entropy'."
+        )
+        raise BadSetting(msg)
     mixing = [n for n, layer in task.model.named_modules() if isinstance(layer, nn.modules.batchnorm._BatchNorm)]
     if mixing and task.mode == "train":
         msg = (

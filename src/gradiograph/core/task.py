@@ -23,15 +23,19 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 class Task:
     """A model, its loss per example, and which of its parameters train.
 
+    A classifier gives one answer an image; a task that segments gives one for each pixel, and its targets are masks.
+
     Attributes:
         name: The component's name.
         model: Called on images (B, C, *spatial) in [0, 1]; its own state is the weights that round 0 starts from.
             Always called through `forward` with a state, so it is never changed.
         loss: (outputs, targets) -> (B,), for int64 targets and for probabilities.
         image_shape: (C, *spatial).
-        num_classes: K.
+        num_classes: K; where it segments, the structures with the background.
         mode: "train" or "eval": BatchNorm's mode decides what leaks, so it is always stated.
         trainable: Names of the parameters that train and so cross the wire.
+        segments: Whether it gives K logits for each pixel: outputs are (B, K, *spatial), targets (B, *spatial).
+        loss_mixes: Whether an image's loss depends on the others of its batch, as a Dice over the batch does.
     """
 
     name: str
@@ -41,16 +45,26 @@ class Task:
     num_classes: int
     mode: Literal["train", "eval"]
     trainable: tuple[str, ...]
+    segments: bool = False
+    loss_mixes: bool = False
 
     def __post_init__(self) -> None:
         self.model.train(self.mode == "train")
+
+    @property
+    def target_shape(self) -> tuple[int, ...]:
+        """Of one image's target: () for a class, (*spatial) for a mask."""
+        return self.image_shape[1:] if self.segments else ()
 
     def state(self) -> dict[str, Tensor]:
         """A detached copy of all parameters and buffers, by name."""
         return {name: tensor.detach().clone() for name, tensor in self.model.state_dict().items()}
 
     def forward(self, state: Tensors, images: Tensor) -> Tensor:
-        """The model's outputs (B, K) with the given state. In train mode the state's buffers change in place."""
+        """The model's outputs (B, K), or (B, K, *spatial) where it segments, with the given state.
+
+        In train mode the state's buffers change in place.
+        """
         outputs: Tensor = functional_call(self.model, dict(state), (images,))
         return outputs
 

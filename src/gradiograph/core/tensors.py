@@ -18,7 +18,8 @@ class Batch:
 
     Attributes:
         images: (B, C, *spatial), float32 in [0, 1].
-        targets: int64 (B,), or probabilities (B, K) so that an attacker can optimise labels.
+        targets: int64 (B,), or probabilities (B, K) so that an attacker can optimise labels. Of a task that segments,
+            masks (B, *spatial) or probabilities (B, K, *spatial).
         patients: int64 (B,), equal where the patient is; None where it is not known. The number says nothing else.
     """
 
@@ -68,7 +69,8 @@ class Reconstruction:
 
     Attributes:
         images: (B, C, *spatial), float32 in [0, 1].
-        targets: Class probabilities (B, K) or int64 (B,) that the attack inferred or was given; None if it has none.
+        targets: Class probabilities (B, K) or int64 (B,) that the attack inferred or was given; None if it has none. Of
+            a task that segments, probabilities (B, K, *spatial) or masks (B, *spatial).
         objective: The objective after each step, smaller is better.
         seconds: Wall time.
         flags: "truncated": fewer steps than the paper's; "approximate": the replay differs from the protocol;

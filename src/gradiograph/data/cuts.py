@@ -27,6 +27,10 @@ class Cut(Protocol):
     def shape(self) -> tuple[int, ...]:
         """(H, W) or (D, H, W)."""
 
+    @property
+    def positions(self) -> tuple[str, ...]:
+        """What the places are called that are the same in every volume; none where each has its own."""
+
     def places(self, shape: Shape, spacing: NDArray[np.float64]) -> Sequence[Place]:
         """Where the records of a volume (X, Y, Z) are; raises `Refused` where it does not fit."""
 
@@ -42,6 +46,7 @@ class Slices:
         size: Pixels of a side.
         plane: Which slices.
         every: Every how-manieth slice, from the first.
+        at: Or the slices at these places only, as shares of the way from the first slice to the last.
         keep_scale: Cut out or pad the centre, so that a pixel stays as many millimetres; else the centre is cropped to
             the short edge and resized.
         upsample: Allow slices smaller than `size` where they are resized.
@@ -50,6 +55,7 @@ class Slices:
     size: int
     plane: Plane = "axial"
     every: int = 1
+    at: tuple[float, ...] = ()
     keep_scale: bool = False
     upsample: bool = False
 
@@ -57,6 +63,11 @@ class Slices:
     def shape(self) -> tuple[int, ...]:
         """(H, W)."""
         return (self.size, self.size)
+
+    @property
+    def positions(self) -> tuple[str, ...]:
+        """The shares in percent."""
+        return tuple(f"{100 * share:g} %" for share in self.at)
 
     def places(self, shape: Shape, spacing: NDArray[np.float64]) -> Sequence[Place]:
         """The index of each slice.
@@ -76,7 +87,13 @@ class Slices:
         if not self.keep_scale and not self.upsample and min(sides) < self.size:
             msg = f"has {self.plane} slices of {sides[0]} x {sides[1]}, fewer than image_size = {self.size}. "
             raise Refused(msg + "Lower image_size, set upsample = true, or set `spacing`, which pads")
-        return [(number,) for number in range(0, shape[across], self.every)]
+        if not self.at:
+            return [(number,) for number in range(0, shape[across], self.every)]
+        numbers = [round(share * (shape[across] - 1)) for share in self.at]
+        if len(set(numbers)) < len(numbers):
+            msg = f"has {shape[across]} {self.plane} slices, too few for {len(numbers)} different places. Shorten `at`"
+            raise Refused(msg)
+        return [(number,) for number in numbers]
 
     def take(self, values: NDArray[Any], place: Place, *, mask: bool = False) -> NDArray[Any]:
         """(C, X, Y, Z) -> (C, H, W)."""
@@ -105,6 +122,11 @@ class Patches:
         """(D, H, W)."""
         return self.size
 
+    @property
+    def positions(self) -> tuple[str, ...]:
+        """None."""
+        return ()
+
     def places(self, shape: Shape, spacing: NDArray[np.float64]) -> Sequence[Place]:
         """The first voxel (x, y, z) of each patch."""
         return list(product(*(_starts(side, size) for side, size in zip(shape, self.size[::-1], strict=True))))
@@ -129,6 +151,11 @@ class Whole:
     def shape(self) -> tuple[int, ...]:
         """(D, H, W)."""
         return self.size
+
+    @property
+    def positions(self) -> tuple[str, ...]:
+        """None."""
+        return ()
 
     def places(self, shape: Shape, spacing: NDArray[np.float64]) -> Sequence[Place]:
         """One record."""

@@ -13,7 +13,7 @@ from gradiograph.core.registry import register
 from gradiograph.data.cuts import Plane
 from gradiograph.data.datalists import list_items, read_json
 from gradiograph.data.nifti_cases import open_cases
-from gradiograph.data.volume_cuts import Size, Spacing, VolumeUnit, make_cut
+from gradiograph.data.volume_cuts import At, Size, Spacing, VolumeLabel, VolumeUnit, make_cut
 from gradiograph.data.volume_reader import VolumePlan
 from gradiograph.data.volume_records import volume_dataset
 from gradiograph.data.volumes import Preparation
@@ -32,10 +32,11 @@ def decathlon(
     size: Size | None = None,
     plane: Plane = "axial",
     every: Annotated[int, Field(ge=1)] = 1,
+    at: At = (),
     spacing: Spacing | None = None,
     window: Preset | LevelAndWidth | None = None,
     channels: Literal[1, 3] = 1,
-    label: Literal["source", "mask"] = "source",
+    label: VolumeLabel = "source",
     patient_pattern: str = "(.*)",
     fractions: tuple[float, float, float] = (0.7, 0.1, 0.2),
     split_seed: int = 0,
@@ -54,10 +55,12 @@ def decathlon(
         size: Voxels (D, H, W) of a patch or volume.
         plane: Which slices.
         every: Every how-manieth slice.
+        at: Or only the slices at these shares of the way from the first to the last, such as [0.4, 0.5, 0.6].
         spacing: Millimetres along x, y, z to resample to.
         window: A CT preset or [level, width]; none: the 0.5th to 99.5th percentile of each channel of each volume.
         channels: 3 repeats a single channel.
-        label: "source": one class, "all"; "mask": the structure with most of the record's mask.
+        label: "source": one class, "all"; "mask": the structure with most of the record's mask; "position":
+            which of the places in `at` it is.
         patient_pattern: Searched in the file name without its suffix; its one group is the patient. The default takes
             each volume for a patient of its own, which holds for the Decathlon's own tasks.
         fractions: Shares of train, val and test, by patient.
@@ -72,7 +75,9 @@ def decathlon(
         BadSetting: settings that contradict each other.
         DataProblem: a folder or a dataset.json that cannot be used, or no file that can.
     """
-    cut = make_cut(unit, image_size=image_size, size=size, plane=plane, every=every, upsample=upsample, spacing=spacing)
+    cut = make_cut(
+        unit, image_size=image_size, size=size, plane=plane, every=every, upsample=upsample, spacing=spacing, at=at
+    )
     path = path.expanduser()
     content = read_json(path / "dataset.json")
     entries = list_items(content, path, ("training",), patient_key="patient", site_key="site", pattern=patient_pattern)

@@ -17,7 +17,7 @@ from gradiograph.data.listing import Listing
 from gradiograph.data.nifti import SUBJECT
 from gradiograph.data.nifti_cases import open_cases
 from gradiograph.data.pictures import Pictures, picture_dataset
-from gradiograph.data.volume_cuts import Size, Spacing, VolumeUnit, make_cut
+from gradiograph.data.volume_cuts import At, Size, Spacing, VolumeLabel, VolumeUnit, make_cut
 from gradiograph.data.volume_reader import VolumePlan
 from gradiograph.data.volume_records import volume_dataset
 from gradiograph.data.volumes import Preparation
@@ -35,12 +35,13 @@ def monai(
     size: Size | None = None,
     plane: Plane = "axial",
     every: Annotated[int, Field(ge=1)] = 1,
+    at: At = (),
     spacing: Spacing | None = None,
     window: Preset | LevelAndWidth | None = None,
     channels: Literal[1, 3] = 1,
     structures: list[str] | None = None,
     other_grid: Literal["refuse", "resample"] = "refuse",
-    label: Literal["source", "mask"] = "source",
+    label: VolumeLabel = "source",
     patient_key: str = "patient",
     site_key: str = "site",
     patient_pattern: str | None = None,
@@ -64,13 +65,14 @@ def monai(
         size: Voxels (D, H, W) of a patch or volume.
         plane: Which slices.
         every: Every how-manieth slice.
+        at: Or only the slices at these shares of the way from the first to the last, such as [0.4, 0.5, 0.6].
         spacing: Millimetres along x, y, z to resample to.
         window: A CT preset or [level, width]; none: the 0.5th to 99.5th percentile of each volume.
         channels: 3 repeats a single channel.
         structures: Names of the values 1, 2, ... of the masks; none: their numbers.
         other_grid: What happens to a mask that is not on its image's grid.
         label: "source": the list's class, one class where it has none; "mask": the structure with most of the record's
-            mask.
+            mask; "position": which of the places in `at` it is.
         patient_key: The key of an item with the patient.
         site_key: The key of an item with the hospital or scanner.
         patient_pattern: Where no item has that key: see `folder`; none is BIDS (`sub-01_...`).
@@ -109,7 +111,9 @@ def monai(
             split_seed=split_seed,
         )
         return picture_dataset("monai", Listing(entries), pictures, "a data list of MONAI")
-    cut = make_cut(unit, image_size=image_size, size=size, plane=plane, every=every, upsample=upsample, spacing=spacing)
+    cut = make_cut(
+        unit, image_size=image_size, size=size, plane=plane, every=every, upsample=upsample, spacing=spacing, at=at
+    )
     shown = None if window is None else level_and_width(window)
     cases, refused = open_cases(entries, shown, other_grid=other_grid == "resample")
     plan = VolumePlan(

@@ -16,7 +16,7 @@ from gradiograph.data.listing import Entry
 from gradiograph.data.nifti_cases import open_cases
 from gradiograph.data.nifti_files import SUFFIXES, stem
 from gradiograph.data.patients import patients_from_names
-from gradiograph.data.volume_cuts import Size, Spacing, VolumeUnit, make_cut
+from gradiograph.data.volume_cuts import At, Size, Spacing, VolumeLabel, VolumeUnit, make_cut
 from gradiograph.data.volume_reader import VolumePlan
 from gradiograph.data.volume_records import volume_dataset
 from gradiograph.data.volumes import Preparation
@@ -35,13 +35,14 @@ def nifti(
     size: Size | None = None,
     plane: Plane = "axial",
     every: Annotated[int, Field(ge=1)] = 1,
+    at: At = (),
     spacing: Spacing | None = None,
     window: Preset | LevelAndWidth | None = None,
     channels: Literal[1, 3] = 1,
     masks: Path | None = None,
     structures: list[str] | None = None,
     other_grid: Literal["refuse", "resample"] = "refuse",
-    label: Literal["source", "mask"] = "source",
+    label: VolumeLabel = "source",
     index: Path | None = None,
     file_column: str = "file",
     label_column: str = "label",
@@ -69,6 +70,7 @@ def nifti(
         size: Voxels (D, H, W) of a patch or volume: patches in a grid, the centre of a volume; zeros around it.
         plane: Which slices.
         every: Every how-manieth slice.
+        at: Or only the slices at these shares of the way from the first to the last, such as [0.4, 0.5, 0.6].
         spacing: Millimetres along x, y, z to resample to (linear; masks: nearest voxel).
         window: A CT preset or [level, width] in the units of the voxels; none: the 0.5th to 99.5th percentile of each
             volume, for MR.
@@ -78,7 +80,7 @@ def nifti(
         other_grid: What happens to a mask that is not on its image's grid: the volume is refused, or the mask is
             resampled to the image (nearest voxel).
         label: "source": the index's label, one class where it has none; "mask": the structure with most of the
-            record's mask.
+            record's mask; "position": which of the places in `at` it is.
         index: A CSV with a header line and a row for each volume; files and masks are relative to `path`.
         file_column: The column with the file.
         label_column: The column with the class, used when the index has it.
@@ -99,7 +101,9 @@ def nifti(
         BadSetting: settings that contradict each other.
         DataProblem: a folder or an index that cannot be used, or no file that can.
     """
-    cut = make_cut(unit, image_size=image_size, size=size, plane=plane, every=every, upsample=upsample, spacing=spacing)
+    cut = make_cut(
+        unit, image_size=image_size, size=size, plane=plane, every=every, upsample=upsample, spacing=spacing, at=at
+    )
     columns = Columns(file_column, label_column, patient_column, split_column, site_column, mask_column)
     entries = list_volumes(path.expanduser(), index and index.expanduser(), columns, masks, patient_pattern)
     shown = None if window is None else level_and_width(window)

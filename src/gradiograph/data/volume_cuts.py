@@ -25,6 +25,8 @@ def _positive(spacing: tuple[float, float, float]) -> tuple[float, float, float]
 
 
 Spacing = Annotated[tuple[float, float, float], AfterValidator(_positive)]
+At = tuple[Annotated[float, Field(ge=0, le=1)], ...]
+VolumeLabel = Literal["source", "mask", "position"]
 
 
 def make_cut(
@@ -36,6 +38,7 @@ def make_cut(
     every: int,
     upsample: bool,
     spacing: Spacing | None,
+    at: tuple[float, ...] = (),
 ) -> Cut:
     """The cut that a source's settings describe.
 
@@ -46,7 +49,14 @@ def make_cut(
         if image_size is None or size is not None:
             msg = f"unit = 'slice' takes image_size, not size; image_size = {image_size}, size = {size}. Mend them."
             raise BadSetting(msg)
-        return Slices(size=image_size, plane=plane, every=every, keep_scale=spacing is not None, upsample=upsample)
+        if at and every > 1:
+            msg = f"at = {list(at)} says which slices, and so does every = {every}. Leave one out."
+            raise BadSetting(msg)
+        keep = spacing is not None
+        return Slices(size=image_size, plane=plane, every=every, at=at, keep_scale=keep, upsample=upsample)
+    if at:
+        msg = f"unit = '{unit}' takes no `at`, which chooses slices. Leave it out."
+        raise BadSetting(msg)
     if size is None or image_size is not None:
         msg = f"unit = '{unit}' takes size = [D, H, W], not image_size; they are {size} and {image_size}. Mend them."
         raise BadSetting(msg)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from gradiograph.core.records import Unit
     from gradiograph.data.cuts import Cut, Place
     from gradiograph.data.listing import Entry
+    from gradiograph.data.volume_cuts import VolumeLabel
     from gradiograph.data.volumes import Preparation, Volume
 
 CACHE_BYTES = 512 * 2**20
@@ -46,7 +47,7 @@ class VolumePlan:
         channels: 1, or 3 to repeat a single channel.
         structures: The names of the values 1, 2, ... of the masks; empty: their numbers.
         label: "source": the entry's label, one class where no entry has one; "mask": the structure with most of the
-            record's mask, or the background.
+            record's mask, or the background; "position": which of the cut's positions it is.
         verify: Read every volume and mask once, so that a damaged one is refused now; its cost is that of reading.
         fractions: Shares of train, val and test.
         split_seed: Seed of that split.
@@ -57,7 +58,7 @@ class VolumePlan:
     unit: Unit
     channels: Literal[1, 3] = 1
     structures: tuple[str, ...] = ()
-    label: Literal["source", "mask"] = "source"
+    label: VolumeLabel = "source"
     verify: bool = True
     fractions: tuple[float, float, float] = (0.7, 0.1, 0.2)
     split_seed: int = 0
@@ -105,7 +106,9 @@ class VolumeReader:
         return masks
 
     def labels(self) -> list[int]:
-        """For each record the structure with most of its mask, 0 where there is none."""
+        """For each record which of the cut's positions it is, or the structure with most of its mask, 0 for none."""
+        if self.plan.label == "position":
+            return [number for one in self.examined for number in range(len(one.places))]
         found = []
         for start in range(0, len(self.index), 64):
             for mask in self.read_masks(range(len(self.index))[start : start + 64]):

@@ -44,6 +44,9 @@ def volume_dataset(
     if masked and not plan.structures and not plan.verify:
         msg = "verify = false leaves the masks unread, so `structures` must name their values 1, 2, ... Set it."
         raise BadSetting(msg)
+    if plan.label == "position" and not plan.cut.positions:
+        msg = "label = 'position' needs the slices to be at the same places in every volume. Set at = [0.4, 0.5, ...]."
+        raise BadSetting(msg)
     examined, lines = _examine(cases, total, plan, masked=masked)
     refused = (*refused, *lines)
     require_some(len(examined), refused, total)
@@ -56,11 +59,11 @@ def _dataset(
     name: str, reader: VolumeReader, structures: tuple[str, ...], refused: tuple[str, ...], card: str
 ) -> Dataset:
     plan, examined = reader.plan, reader.examined
-    by_mask = plan.label == "mask"
-    classes = structures if by_mask else class_names(one.case.entry.label or "all" for one in examined)
+    own = {"mask": structures, "position": plan.cut.positions}.get(plan.label)
+    classes = own or class_names(one.case.entry.label or "all" for one in examined)
     homes = [number for number, one in enumerate(examined) for _ in one.places]
     entries = [examined[home].case.entry for home in homes]
-    labels = reader.labels() if by_mask else [classes.index(entry.label or "all") for entry in entries]
+    labels = reader.labels() if own else [classes.index(entry.label or "all") for entry in entries]
     splits = splits_of(entries, labels, plan.fractions, plan.split_seed)
     records = tuple(
         Record(index=index, label=label, patient=entry.patient, split=split, site=entry.site)

@@ -6,7 +6,7 @@ from gradiograph.federation.checkpoint import pack, unpack
 from gradiograph.federation.engine import Collect, drawn, next_round, send, train
 from gradiograph.federation.fedadam import FedAdam
 from gradiograph.federation.federation import Federation, Rounds, Site
-from gradiograph.federation.prediction import predict
+from gradiograph.federation.prediction import predict, predict_masks
 from gradiograph.federation.sgd import SGD
 from gradiograph.federation.training import Training, untrained
 
@@ -24,6 +24,7 @@ __all__ = [
     "next_round",
     "pack",
     "predict",
+    "predict_masks",
     "secure_sum",
     "send",
     "train",

@@ -22,7 +22,7 @@ from gradiograph.log.atomic import (
     write_new,
 )
 from gradiograph.log.cell import Cell
-from gradiograph.log.pictures import RECONSTRUCTION, fill_images, unpack
+from gradiograph.log.pictures import RECONSTRUCTION, fill_images, pack_masks, unpack, unpack_masks
 from gradiograph.log.rows import place, read_lines, to_csv, to_lines
 from gradiograph.log.trainings import Trainings
 from gradiograph.log.victims import Victims, fill_victims, read_victims
@@ -124,13 +124,16 @@ class Log:
         """Whether the cell is there, which means all of it is."""
         return (self._cell_folder(cell_id) / "cell.json").is_file()
 
-    def write_cell(self, cell: Cell, rows: Sequence[Row], images: NDArray[Any] | None) -> None:
+    def write_cell(
+        self, cell: Cell, rows: Sequence[Row], images: NDArray[Any] | None, masks: NDArray[np.int64] | None = None
+    ) -> None:
         """Write a cell whole.
 
         Args:
             cell: What it was.
             rows: Its values, all finite.
             images: (B, C, H, W) in [0, 1] in the victims' order; None where there are none.
+            masks: (B, H, W), indices of structures, in the same order; None where none were read.
 
         Raises:
             LogProblem: the cell is there already.
@@ -144,6 +147,8 @@ class Log:
             write_new(folder / "rows.jsonl", lines)
             if images is not None:
                 fill_images(folder, images, RECONSTRUCTION)
+            if masks is not None:
+                write_new(folder / "masks.npz", pack_masks(masks))
             write_new(folder / "cell.json", (json.dumps(asdict(cell), indent=1) + "\n").encode())
 
     def files(self, cell_id: str) -> dict[str, bytes]:
@@ -203,6 +208,15 @@ class Log:
         """
         path = self._existing_cell(cell_id) / "images.npz"
         return unpack(path) if path.is_file() else None
+
+    def masks(self, cell_id: str) -> NDArray[np.int64] | None:
+        """The cell's masks (B, H, W) in the victims' order, None where it has none.
+
+        Raises:
+            LogProblem: the cell is not in the log.
+        """
+        path = self._existing_cell(cell_id) / "masks.npz"
+        return unpack_masks(path) if path.is_file() else None
 
     def write_victims(self, batch: int, records: Sequence[str], labels: Sequence[str], images: NDArray[Any]) -> None:
         """Write the originals of a batch, whole; nothing happens if they are there.

@@ -60,6 +60,20 @@ def unpack(path: Path) -> NDArray[np.float32]:
     return images
 
 
+def pack_masks(masks: NDArray[np.int64]) -> bytes:
+    """Compressed npz with the one array `masks` (B, H, W), int16."""
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, masks=masks.astype(np.int16))
+    return buffer.getvalue()
+
+
+def unpack_masks(path: Path) -> NDArray[np.int64]:
+    """The array that `pack_masks` wrote."""
+    with np.load(path, allow_pickle=False) as stored:
+        masks: NDArray[np.int64] = stored["masks"].astype(np.int64)
+    return masks
+
+
 def png(image: NDArray[Any], mark: str) -> bytes:
     """An 8-bit PNG of about 256 pixels that carries a mark across it: no picture leaves a run without one.
 

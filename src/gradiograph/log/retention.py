@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from gradiograph.log.log import Log
 
-_SHOWS_PATIENTS = ("images.npz", "*.png")
+_SHOWS_PATIENTS = ("images.npz", "masks.npz", "*.png")
 _LINKS_PATIENTS = ("pseudonym.key",)
 _REPORTS = ("report.html", "report.pdf")
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gradiograph.core.errors import LogProblem
-from gradiograph.core.predictions import Predictions
+from gradiograph.core.predictions import Judged, Predictions, Segmentations
 from gradiograph.core.privacy import PrivacyEvent
 from gradiograph.core.rounds import RoundRecord
 from gradiograph.log.atomic import (
@@ -79,7 +79,7 @@ class Trainings:
         """Whether this training is finished."""
         return (self._done / cell_id / "training.json").is_file()
 
-    def write(self, cell: ModelCell, predictions: Predictions | None, foreign: Predictions | None = None) -> None:
+    def write(self, cell: ModelCell, predictions: Judged | None, foreign: Judged | None = None) -> None:
         """Write a finished training whole.
 
         Args:
@@ -112,7 +112,7 @@ class Trainings:
         found = (path for path in self._done.glob("*") if path.is_dir() and not is_temporary(path))
         return tuple(sorted((_read(path / "training.json") for path in found), key=lambda cell: cell.place))
 
-    def predictions(self, cell_id: str) -> Predictions:
+    def predictions(self, cell_id: str) -> Judged:
         """What a finished training's model says of the test films.
 
         Raises:
@@ -124,7 +124,7 @@ class Trainings:
             raise LogProblem(msg)
         return _unpack(path)
 
-    def foreign(self, cell_id: str) -> Predictions | None:
+    def foreign(self, cell_id: str) -> Judged | None:
         """What a finished training's model says of the films of the foreign site; None where there is none."""
         path = self._done / cell_id / "foreign.npz"
         return _unpack(path) if path.is_file() else None
@@ -140,16 +140,17 @@ class Trainings:
         return path.read_bytes() if path.is_file() else None
 
 
-def _pack(predictions: Predictions) -> bytes:
+def _pack(predictions: Judged) -> bytes:
     arrays: dict[str, Any] = {field.name: getattr(predictions, field.name) for field in fields(predictions)}
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)
     return buffer.getvalue()
 
 
-def _unpack(path: Path) -> Predictions:
+def _unpack(path: Path) -> Judged:
     with np.load(path, allow_pickle=False) as stored:
-        return Predictions(**{name: stored[name] for name in stored.files})
+        made = Segmentations if "dice" in stored.files else Predictions
+        return made(**{name: stored[name] for name in stored.files})
 
 
 def _read(path: Path) -> ModelCell:

@@ -4,6 +4,7 @@ from gradiograph.metrics import finding_agreement, identification, lpips, ms_ssi
 from gradiograph.metrics.judge import Judge, judge_available, load_judge, pack_judge, require_stranger
 from gradiograph.metrics.judge_training import fit_judge, view
 from gradiograph.metrics.lpips_weights import lpips_available
+from gradiograph.metrics.mask_dice import mask_dice
 from gradiograph.metrics.matching import match
 from gradiograph.metrics.metric import Metric
 
@@ -17,6 +18,7 @@ __all__ = [
     "load_judge",
     "lpips",
     "lpips_available",
+    "mask_dice",
     "match",
     "ms_ssim",
     "mse",

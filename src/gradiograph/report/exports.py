@@ -11,11 +11,13 @@ from gradiograph.log.atomic import write_file
 from gradiograph.report.frontier import frontier, to_csv
 from gradiograph.report.results import Results
 from gradiograph.report.utility import FOREIGN, Model, models
-from gradiograph.utility import MEASURES
+from gradiograph.utility import measures_beside
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
+
+    from gradiograph.utility import Measure
 
 
 def write_tables(directory: Path | str) -> tuple[Path, ...]:
@@ -32,20 +34,23 @@ def write_tables(directory: Path | str) -> tuple[Path, ...]:
     found = models(results)
     if not found:
         return ()
-    sites = int(results.header["utility"]["sites"])
-    tables = {"utility.csv": _utility(found, sites), "frontier.csv": to_csv(frontier(results, found))}
+    sites, score = int(results.header["utility"]["sites"]), results.header["utility"]["score"]
+    tables = {
+        "utility.csv": _utility(found, sites, measures_beside(score).values()),
+        "frontier.csv": to_csv(frontier(results, found)),
+    }
     for name, content in tables.items():
         write_file(log.directory / name, content)
     return tuple(log.directory / name for name in tables)
 
 
-def _utility(found: Sequence[Model], sites: int) -> bytes:
+def _utility(found: Sequence[Model], sites: int, measures: Iterable[Measure]) -> bytes:
     """Every measure of every arm, of all test films and of each site's; what is undefined is empty and says why."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(("task", "protocol", "defence", "arm", "site", "measure", "value", "low", "high", "undefined"))
     for model in found:
-        for measure in MEASURES.values():
+        for measure in measures:
             for site in (None, *range(sites), *((FOREIGN,) if model.foreign else ())):
                 told = model.value(measure, site)
                 numbers = ["" if value is None else value for value in (told.value, told.low, told.high)]

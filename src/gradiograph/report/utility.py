@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Literal
 
 from gradiograph.report.results import UNDEFENDED, Results, Setting
 from gradiograph.report.wording import seconds, size
-from gradiograph.utility import MEASURES, Estimate, Measure, estimate, estimate_loss
+from gradiograph.utility import Estimate, Measure, estimate, estimate_loss, measures_beside
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from gradiograph.core.predictions import Predictions
+    from gradiograph.core.predictions import Judged
     from gradiograph.log import ModelCell
 
 FEDERATED, POOLED = "federated", "pooled"
@@ -41,11 +41,11 @@ class Model:
     setting: Setting
     defence: str
     arm: str
-    predictions: Mapping[int, Predictions] = field(repr=False)
+    predictions: Mapping[int, Judged] = field(repr=False)
     failed: Mapping[int, str]
     bytes_up: float
     seconds: float
-    foreign: Mapping[int, Predictions] = field(repr=False, default_factory=dict)
+    foreign: Mapping[int, Judged] = field(repr=False, default_factory=dict)
 
     def value(self, measure: Measure, site: Place = None) -> Estimate:
         """A measure over the seeds, of all test films, of one site's, or of the foreign site's."""
@@ -118,7 +118,8 @@ def baseline(found: Sequence[Model], setting: Setting) -> Model | None:
 
 def score(results: Results) -> Measure:
     """The measure that the audit judges utility by."""
-    return MEASURES[results.header["utility"]["score"]]
+    name = results.header["utility"]["score"]
+    return measures_beside(name)[name]
 
 
 def utility_tables(results: Results, found: Sequence[Model]) -> list[UtilityTable]:
@@ -135,7 +136,7 @@ def utility_tables(results: Results, found: Sequence[Model]) -> list[UtilityTabl
         tables.append(
             UtilityTable(
                 setting=setting,
-                titles=tuple(measure.title for measure in MEASURES.values()),
+                titles=tuple(measure.title for measure in measures_beside(score(results).name).values()),
                 score=score(results).title,
                 lines=tuple(_line(results, model, reference) for model in own),
             )
@@ -177,7 +178,7 @@ def _line(results: Results, model: Model, reference: Model | None) -> UtilityLin
     compared = reference is not None and model is not reference
     return UtilityLine(
         name=name_of(model),
-        values=tuple(told(model.value(entry)) for entry in MEASURES.values()),
+        values=tuple(told(model.value(entry)) for entry in measures_beside(measure.name).values()),
         loss=told(model.loss(reference, measure), sign=True) if compared and reference else "",
         sites=", ".join("undefined" if found.value is None else f"{found.value:.3f}" for found in by_site),
         # A model that is trained in one place sends nothing.

@@ -53,6 +53,12 @@ _MEASURES = {
             "Place of the attacked film among the gallery's films, to the matcher.",
         ),
     ),
+    "mask_dice": Measure(
+        title="Mask read back",
+        meaning="Dice of the mask that the attack read and the one that the client trained on, the mean over the "
+        "structures that either shows.",
+        form=".3f",
+    ),
     "finding_agreement": Measure(
         title="Same finding",
         meaning="A network that was not attacked reads the same finding from the reconstruction as from the film.",

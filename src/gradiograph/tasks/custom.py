@@ -15,6 +15,7 @@ from torch import nn
 from gradiograph.core.errors import BadSetting, nearest
 from gradiograph.core.registry import register
 from gradiograph.core.task import Task
+from gradiograph.tasks.losses import SegmentationLoss
 from gradiograph.tasks.make_task import Mode, NumClasses, Trainable, describe, make_task
 
 
@@ -27,6 +28,7 @@ def custom(
     arguments: dict[str, Any] | None = None,
     search_path: Path | None = None,
     num_classes: NumClasses = 2,
+    segmentation: SegmentationLoss | None = None,
     mode: Mode = "train",
     trainable: Trainable | list[str] = "full",
     weights: Path | None = None,
@@ -34,7 +36,8 @@ def custom(
     """The user's own model: the function at `entry` is imported and called, and returns a torch.nn.Module.
 
     The function runs with the user's rights, like any Python code that the user imports. Its model takes images
-    (B, C, H, W) in [0, 1] and returns logits (B, K); every other scaling belongs into the model.
+    (B, C, H, W) in [0, 1] and returns logits (B, K), or (B, K, H, W) where it segments; every other scaling
+    belongs into the model.
 
     Args:
         image_shape: (C, H, W).
@@ -43,13 +46,14 @@ def custom(
         arguments: Keyword arguments of the function.
         search_path: The folder that holds the module; the working directory by default.
         num_classes: K, which the model's output must have.
+        segmentation: The loss of a model that segments, see `unet`; none is a classifier.
         mode: The mode of BatchNorm and dropout layers, for the client and for the attacker's replay.
         trainable: "full": every parameter that requires a gradient. "head": those of the last torch.nn.Linear.
             Or glob patterns of parameter names, such as ["classifier.*"].
         weights: A file with the model's state dict.
 
     Returns:
-        The task, with the cross entropy as its loss.
+        The task; a classifier has the cross entropy as its loss.
 
     Raises:
         BadSetting: the entry cannot be imported or called, is not a torch.nn.Module, does not map such images to
@@ -75,6 +79,7 @@ def custom(
         mode=mode,
         trainable=trainable,
         weights=weights,
+        segmentation=segmentation,
     )
 
 

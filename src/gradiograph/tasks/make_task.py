@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from gradiograph.core.errors import BadSetting
 from gradiograph.core.random import global_stream
 from gradiograph.core.task import Task
-from gradiograph.tasks.losses import cross_entropy
+from gradiograph.tasks.losses import SEGMENTATION_LOSSES, SegmentationLoss, cross_entropy
 from gradiograph.tasks.weights import load_into, load_state
 
 if TYPE_CHECKING:
@@ -34,8 +34,9 @@ def make_task(
     mode: Mode,
     trainable: Trainable | Sequence[str],
     weights: Path | None,
+    segmentation: SegmentationLoss | None = None,
 ) -> Task:
-    """Build the network, give it its weights and check that it maps images to one logit per class.
+    """Build the network, give it its weights and check that it maps images to one logit per class, or one per pixel.
 
     Args:
         name: The component's name; the initial weights come from the stream ("init", name) of the seed.
@@ -47,9 +48,11 @@ def make_task(
         trainable: "full": every parameter that requires a gradient. "head": those of the last dense layer.
             Or glob patterns of parameter names.
         weights: A file with the model's state dict, None for the initial weights.
+        segmentation: The loss of a network that gives logits (B, K, H, W); None is a classifier with cross entropy.
 
     Raises:
-        BadSetting: the network does not run on such images, its output is not (B, K) or not finite, or nothing trains.
+        BadSetting: the network does not run on such images, its output is not (B, K) or (B, K, H, W) or not finite, or
+            nothing trains.
         WeightsProblem: the file of weights is unsafe or does not fit.
     """
     with global_stream(seed, "init", name):
@@ -59,11 +62,13 @@ def make_task(
         task = Task(
             name=name,
             model=model,
-            loss=cross_entropy,
+            loss=SEGMENTATION_LOSSES[segmentation] if segmentation else cross_entropy,
             image_shape=image_shape,
             num_classes=num_classes,
             mode=mode,
             trainable=_trainable_names(name, model, trainable),
+            segments=segmentation is not None,
+            loss_mixes=segmentation == "batch_dice",
         )
         _check_output(task)
     return task
@@ -121,15 +126,15 @@ def _check_output(task: Task) -> None:
             "Change the image size or the number of channels, or the model."
         )
         raise BadSetting(msg) from error
-    expected = (2, task.num_classes)
+    expected = (2, task.num_classes, *task.target_shape)
     got = tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
     if got != expected:
         msg = (
             f"task '{task.name}': for images of shape {shape} the model returns {got}, expected is a tensor of shape "
             f"{expected}. Set num_classes = {got[1]}, or change the model."
-            if isinstance(got, tuple) and len(got) == 2 and got[0] == 2
+            if isinstance(got, tuple) and len(got) == len(expected) and (got[0], *got[2:]) == (2, *task.target_shape)
             else f"task '{task.name}': for images of shape {shape} the model returns {got}, expected is a tensor of "
-            f"shape {expected}: one logit per class. Change the model."
+            f"shape {expected}: one logit per class{' and pixel' if task.segments else ''}. Change the model."
         )
         raise BadSetting(msg)
     if not bool(outputs.isfinite().all()):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import prod
 
 import torch
 from torch.nn import functional as F
@@ -37,7 +38,9 @@ class _Trial:
     @property
     def batch(self) -> Batch:
         batch = specimens.batch(self.batch_size, self.task.image_shape)
-        return Batch(batch.images, batch.targets % self.task.num_classes)
+        places = torch.arange(self.batch_size * prod(self.task.target_shape))
+        targets = places.reshape(self.batch_size, *self.task.target_shape) % self.task.num_classes
+        return Batch(batch.images, targets)
 
     def state(self) -> dict[str, torch.Tensor]:
         return self.task.state()
@@ -60,9 +63,9 @@ def _trainable(trial: _Trial) -> None:
 
 
 def _outputs(trial: _Trial) -> None:
-    """The model maps (B, C, *spatial) to finite (B, K)."""
+    """The model maps (B, C, *spatial) to finite (B, K), or to (B, K, *spatial) where it segments."""
     outputs = trial.task.forward(trial.state(), trial.batch.images)
-    shape = (trial.batch_size, trial.task.num_classes)
+    shape = (trial.batch_size, trial.task.num_classes, *trial.task.target_shape)
     assert outputs.shape == shape, f"outputs have shape {tuple(outputs.shape)}, expected {shape}"
     assert bool(torch.isfinite(outputs).all()), "outputs are not finite"
 
@@ -72,10 +75,14 @@ def _loss(trial: _Trial) -> None:
     batch = trial.batch
     outputs = trial.task.forward(trial.state(), batch.images)
     hard = trial.task.loss(outputs, batch.targets)
-    soft = trial.task.loss(outputs, F.one_hot(batch.targets, trial.task.num_classes).to(outputs.dtype))
+    soft = trial.task.loss(outputs, _one_hot(trial, batch.targets).to(outputs.dtype))
     assert hard.shape == (trial.batch_size,), f"the loss has shape {tuple(hard.shape)}, expected ({trial.batch_size},)"
     assert bool(torch.isfinite(hard).all()), "the loss is not finite"
     assert torch.allclose(hard, soft, atol=1e-5), f"labels give {hard.tolist()}, one-hot {soft.tolist()}"
+
+
+def _one_hot(trial: _Trial, targets: torch.Tensor) -> torch.Tensor:
+    return F.one_hot(targets, trial.task.num_classes).movedim(-1, 1)
 
 
 def _gradient(trial: _Trial) -> None:

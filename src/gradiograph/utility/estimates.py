@@ -12,8 +12,8 @@ import numpy as np
 from gradiograph.core.seeds import numpy_stream
 
 if TYPE_CHECKING:
-    from gradiograph.core.predictions import Predictions
-    from gradiograph.utility.measures import Floats, Measure
+    from gradiograph.core.predictions import Judged
+    from gradiograph.utility.measure import Floats, Measure
 
 REPLICATES = 500
 """Resamples behind an interval."""
@@ -29,7 +29,7 @@ class Estimate:
     undefined: str = ""
 
 
-def estimate(seeds: Sequence[Predictions], measure: Measure, *, replicates: int = REPLICATES) -> Estimate:
+def estimate(seeds: Sequence[Judged], measure: Measure, *, replicates: int = REPLICATES) -> Estimate:
     """The mean of a measure over seeds.
 
     Args:
@@ -44,7 +44,11 @@ def estimate(seeds: Sequence[Predictions], measure: Measure, *, replicates: int 
 
 
 def estimate_loss(
-    reference: Sequence[Predictions], seeds: Sequence[Predictions], measure: Measure, *, replicates: int = REPLICATES
+    reference: Sequence[Judged],
+    seeds: Sequence[Judged],
+    measure: Measure,
+    *,
+    replicates: int = REPLICATES,
 ) -> Estimate:
     """How much worse than a reference: positive is worse. Both are read on the same resampled patients.
 
@@ -59,7 +63,7 @@ def estimate_loss(
 
 
 def _estimate(
-    groups: Sequence[Sequence[Predictions]],
+    groups: Sequence[Sequence[Judged]],
     measure: Measure,
     combine: Callable[[Sequence[Floats]], Floats],
     replicates: int,
@@ -95,11 +99,10 @@ def _resamples(patients: tuple[str, ...], replicates: int) -> Floats:
     return times[:, patient_of].astype(np.float64)
 
 
-def _require_same_films(groups: Sequence[Sequence[Predictions]]) -> None:
+def _require_same_films(groups: Sequence[Sequence[Judged]]) -> None:
     first = groups[0][0]
     for group in groups:
         for other in group:
-            same = np.array_equal(first.patients, other.patients) and np.array_equal(first.labels, other.labels)
-            if len(group) != len(groups[0]) or not same:
+            if len(group) != len(groups[0]) or not first.same_films(other):
                 msg = "Predictions of different films or of different seeds cannot be compared."
                 raise ValueError(msg)

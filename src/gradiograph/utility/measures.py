@@ -1,4 +1,4 @@
-"""How good a classifier is: by its ranking, at a working point, by its calibration.
+"""How good a classifier is: by its ranking, at a working point, by its calibration. For masks see `overlap`.
 
 For two classes the score is the probability of the second one; for more, the mean of each class against the rest.
 Every measure takes weights of the films, many sets of them at once: a resample of patients is a set of weights.
@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    from gradiograph.core.predictions import Predictions
+from gradiograph.core.predictions import Predictions
+from gradiograph.utility.measure import Floats, Measure
 
-Floats = NDArray[np.float64]
+if TYPE_CHECKING:
+    from gradiograph.core.predictions import Judged
+
 SPECIFICITY = 0.9
 """The specificity at which the sensitivity is read."""
 BINS = 15
@@ -24,25 +26,20 @@ BINS = 15
 
 
 @dataclass(frozen=True, kw_only=True)
-class Measure:
-    """One number for a set of predictions, in [0, 1].
+class ClassMeasure(Measure):
+    """One number for the predictions of a classifier, in [0, 1]; see `Measure`.
 
     Attributes:
-        name: In audit files and tables.
-        title: In reports.
-        larger_is_better: Its direction.
         needs_classes: Undefined where the films are not of every class.
         compute: Labels (N,), probabilities (N, K) and weights (R, N) -> (R,).
     """
 
-    name: str
-    title: str
-    larger_is_better: bool
     needs_classes: bool
     compute: Callable[[NDArray[np.int64], Floats, Floats], Floats] = field(repr=False)
 
-    def undefined(self, predictions: Predictions) -> str:
+    def undefined(self, judged: Judged) -> str:
         """Why there is no value; empty where there is one."""
+        predictions = _of_classes(judged)
         classes, found = predictions.probabilities.shape[1], len(np.unique(predictions.labels))
         if not len(predictions):
             return "no films"
@@ -50,27 +47,21 @@ class Measure:
             return f"films of {found} of {classes} classes"
         return ""
 
-    def weighted(self, predictions: Predictions, weights: Floats) -> Floats:
-        """The value under each set of weights.
-
-        Args:
-            predictions: N films.
-            weights: (R, N), how often each film counts.
-
-        Returns:
-            (R,); NaN where the films with a weight are not of every class and the measure needs them.
-        """
+    def weighted(self, judged: Judged, weights: Floats) -> Floats:
+        """The value under each set of weights; NaN where the films with one are not of every class that is needed."""
+        predictions = _of_classes(judged)
         values = self.compute(predictions.labels, predictions.probabilities, weights)
         if not self.needs_classes:
             return values
         classes = np.eye(predictions.probabilities.shape[1])[predictions.labels]
         return np.where((weights @ classes > 0).all(axis=1), values, np.nan)
 
-    def __call__(self, predictions: Predictions) -> float | None:
-        """The value, None where it is undefined."""
-        if self.undefined(predictions):
-            return None
-        return float(self.weighted(predictions, np.ones((1, len(predictions))))[0])
+
+def _of_classes(judged: Judged) -> Predictions:
+    if not isinstance(judged, Predictions):
+        msg = f"A measure of classifiers does not judge {type(judged).__name__}."
+        raise TypeError(msg)
+    return judged
 
 
 def ranking(score: Callable[[Floats, Floats], Floats]) -> Callable[[NDArray[np.int64], Floats, Floats], Floats]:
@@ -141,9 +132,9 @@ def _share(part: Floats, whole: Floats) -> Floats:
     return np.divide(part, whole, out=np.zeros_like(part), where=whole > 0)
 
 
-def _measure(name: str, title: str, compute: Callable[[NDArray[np.int64], Floats, Floats], Floats]) -> Measure:
+def _measure(name: str, title: str, compute: Callable[[NDArray[np.int64], Floats, Floats], Floats]) -> ClassMeasure:
     by_class = compute not in (calibration_error, brier)
-    return Measure(name=name, title=title, larger_is_better=by_class, needs_classes=by_class, compute=compute)
+    return ClassMeasure(name=name, title=title, larger_is_better=by_class, needs_classes=by_class, compute=compute)
 
 
 _ALL = (
