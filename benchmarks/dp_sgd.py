@@ -11,6 +11,7 @@ import copy
 import multiprocessing
 import warnings
 from collections.abc import Callable
+from math import prod
 from pathlib import Path
 from time import process_time
 
@@ -26,7 +27,15 @@ from gradiograph.core.task import Task, mean_gradient
 from gradiograph.core.tensors import Batch, Tensors, global_norm
 from gradiograph.defences import DPSGD
 
-CASES = (("small_cnn", 1, 64), ("lenet", 1, 64), ("resnet18_groupnorm", 1, 64), ("resnet_wide_head", 1, 64))
+CASES = (
+    ("small_cnn", 1, 64),
+    ("lenet", 1, 64),
+    ("resnet18_groupnorm", 1, 64),
+    ("resnet_wide_head", 1, 64),
+    ("unet", 1, 32),
+    ("dilated_net", 1, 32),
+    ("monai_unet", 1, 32),
+)
 CLIP = 1.0
 CHAIN = Chain(stages=(DPSGD(clip_norm=CLIP, noise_multiplier=0.0),))
 
@@ -69,10 +78,17 @@ WAYS: tuple[Callable[[Task, Tensors, Batch], Tensors], ...] = (functorch, hooks,
 def case(name: str, channels: int, side: int, size: int) -> tuple[Task, Tensors, Batch]:
     task = build("task", {"use": name}, (channels, side, side), 0)
     images = torch.rand(size, channels, side, side, generator=stream(0, "films"))
-    return task, task.state(), Batch(images, torch.arange(size) % 2)
+    targets = torch.arange(size * prod(task.target_shape)).reshape(size, *task.target_shape) % 2
+    return task, task.state(), Batch(images, targets)
 
 
 def is_right(way: Callable[[Task, Tensors, Batch], Tensors], task: Task, state: Tensors, batch: Batch) -> bool:
+    # In double precision: in single, rounding alone moves a max pooling or a ReLU to its other side.
+    task.model.double()
+    state, batch = (
+        {name: tensor.double() for name, tensor in state.items()},
+        Batch(batch.images.double(), batch.targets),
+    )
     alone = [mean_gradient(task, state, batch.part(slice(place, place + 1))) for place in range(len(batch))]
     factors = [min(1.0, CLIP / float(global_norm(gradient))) / len(batch) for gradient in alone]
     expected = {n: sum(f * g[n] for f, g in zip(factors, alone, strict=True)) for n in task.trainable}

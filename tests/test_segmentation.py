@@ -11,6 +11,7 @@ from scipy.ndimage import binary_erosion, distance_transform_edt
 from gradiograph.attacks.eigen import fit_eigen, load_mask_prior, save_prior
 from gradiograph.attacks.mask_prior import fit_masks, probabilities
 from gradiograph.audit import load_spec, parse_spec, plan, run, train_prior
+from gradiograph.audit.judged_masks import judged_cases
 from gradiograph.core.errors import BadInput, BadSetting, DataProblem
 from gradiograph.core.example_gradients import example_gradients, require_separate_examples
 from gradiograph.core.predictions import Segmentations
@@ -21,7 +22,7 @@ from gradiograph.data.ct_phantom import ct_phantom
 from gradiograph.log import Log
 from gradiograph.metrics import mask_dice
 from gradiograph.tasks import batch_dice, cross_entropy, dice, dilated_net, monai_unet, unet
-from gradiograph.utility import CASE_MEASURES, estimate, judged_cases
+from gradiograph.utility import CASE_MEASURES, estimate
 
 NETWORKS = {"unet": unet, "dilated_net": dilated_net, "monai_unet": monai_unet}
 

@@ -51,7 +51,14 @@ def make(name: str, shape: tuple[int, int, int] = (3, 32, 32), seed: int = 7, **
 
 
 def test_every_task_of_the_room_is_in_the_table() -> None:
-    assert {entry.name for entry in components("task")} == {*NETWORKS, "custom", "small_cnn"}
+    assert {entry.name for entry in components("task")} == {
+        *NETWORKS,
+        "custom",
+        "dilated_net",
+        "monai_unet",
+        "small_cnn",
+        "unet",
+    }
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -423,6 +430,7 @@ def test_the_settings_of_own_models_are_in_the_schema() -> None:
         "mode",
         "num_classes",
         "search_path",
+        "segmentation",
         "trainable",
         "weights",
     }

@@ -14,6 +14,7 @@ import torch
 from gradiograph.audit.catalogue import label, stack_label
 from gradiograph.audit.exposure import recorded
 from gradiograph.audit.films import masks_of
+from gradiograph.audit.judged_masks import judged_cases
 from gradiograph.audit.scoring import pseudonym_key
 from gradiograph.core.errors import DataProblem, LogProblem, reason
 from gradiograph.core.predictions import Predictions
@@ -21,7 +22,7 @@ from gradiograph.core.records import pseudonym
 from gradiograph.core.tensors import Batch
 from gradiograph.federation import Federation, Rounds, Site, pack, predict, predict_masks, train, unpack
 from gradiograph.log import ModelCell, cell_id
-from gradiograph.utility import BORDERS, judged_cases, measures_beside
+from gradiograph.utility import BORDERS, measures_beside
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from gradiograph.utility.estimates import REPLICATES, Estimate, estimate, estimate_loss
 from gradiograph.utility.measure import Measure
 from gradiograph.utility.measures import MEASURES
-from gradiograph.utility.overlap import BORDERS, CASE_MEASURES, judged_cases
+from gradiograph.utility.overlap import BORDERS, CASE_MEASURES, TOLERANCE, mean_of_defined
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -17,11 +17,12 @@ __all__ = [
     "CASE_MEASURES",
     "MEASURES",
     "REPLICATES",
+    "TOLERANCE",
     "Estimate",
     "Measure",
     "estimate",
     "estimate_loss",
-    "judged_cases",
+    "mean_of_defined",
     "measures_beside",
 ]
 
