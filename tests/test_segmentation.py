@@ -1,6 +1,7 @@
 """Segmentation: losses, networks, masks as targets, masks read back, and what a protection costs the overlap."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,18 +10,24 @@ from monai.losses import DiceLoss
 from scipy.ndimage import binary_erosion, distance_transform_edt
 
 from gradiograph.attacks.eigen import fit_eigen, load_mask_prior, save_prior
+from gradiograph.attacks.map import MaximumAPosteriori
 from gradiograph.attacks.mask_prior import fit_masks, probabilities
 from gradiograph.audit import load_spec, parse_spec, plan, run, train_prior
+from gradiograph.audit.client import client_update, observe
 from gradiograph.audit.judged_masks import judged_cases
+from gradiograph.core import registry
+from gradiograph.core.defence import Chain
 from gradiograph.core.errors import BadInput, BadSetting, DataProblem
 from gradiograph.core.example_gradients import example_gradients, require_separate_examples
 from gradiograph.core.predictions import Segmentations
 from gradiograph.core.random import stream
 from gradiograph.core.task import mean_gradient
 from gradiograph.core.tensors import Batch
+from gradiograph.core.threat import ThreatModel
 from gradiograph.data.ct_phantom import ct_phantom
 from gradiograph.log import Log
 from gradiograph.metrics import mask_dice
+from gradiograph.protocols import FedAvg, FedSGD
 from gradiograph.tasks import batch_dice, cross_entropy, dice, dilated_net, monai_unet, unet
 from gradiograph.utility import CASE_MEASURES, estimate
 
@@ -287,8 +294,35 @@ def test_a_measure_of_classifiers_does_not_judge_masks():
 
 
 def test_the_studys_file_is_valid_but_for_its_data_and_prior():
-    from pathlib import Path
-
     spec = load_spec(Path(__file__).parents[1] / "studies" / "dp_segmentation.toml")
     assert spec.utility.score == "dice"
     assert json.dumps(spec.model_dump(mode="json"))
+
+
+REAL_CT = Path(__file__).parents[2] / "shared" / "data" / "ct_totalseg"
+
+
+@pytest.mark.skipif(not REAL_CT.is_dir(), reason="the folder ../shared/data/ct_totalseg is absent")
+def test_slices_of_real_ct_are_trained_on_and_attacked(tmp_path):
+    """One real volume with 41 organs: too few patients here for an audit, but every piece runs on its slices."""
+    for folder, name in (("images", "example_ct_sm"), ("masks", "example_seg")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "a.nii.gz").write_bytes(next(REAL_CT.rglob(f"{name}.nii.gz")).read_bytes())
+    settings = {"path": tmp_path / "images", "masks": tmp_path / "masks", "patient_pattern": "(.*)"}
+    shape = {"image_size": 32, "spacing": (6, 6, 6), "at": (0.3, 0.4, 0.5, 0.6, 0.7), "window": "soft_tissue"}
+    data = registry.component("data", "nifti")
+    data = data.build(**data.check({**settings, **shape, "fractions": (1, 0, 0)}))
+    task = monai_unet(data.image_shape, 0, num_classes=len(data.mask_classes))
+    slices = Batch(torch.from_numpy(data.read(range(5))), torch.from_numpy(data.read_masks(range(5))))
+    assert len(torch.unique(slices.targets)) > 5
+    protocol = FedAvg(local_steps=20, learning_rate=0.02, momentum=0.9)
+    update = client_update(task, task.state(), slices, protocol, Chain(), 0)
+    after = {**task.state(), **{name: task.state()[name] + tensor for name, tensor in update.tensors.items()}}
+    start, end = (task.loss(task.forward(w, slices.images), slices.targets).mean() for w in (task.state(), after))
+    assert end < 0.9 * start
+    one = slices.part(slice(2, 3))
+    sent = client_update(task, task.state(), one, FedSGD(), Chain(), 0)
+    seen = observe(task, task.state(), sent, FedSGD(), Chain(), ThreatModel(knows_labels=False), None)
+    found = MaximumAPosteriori(steps=30)(seen, stream(0, "attack"), lambda _: None)
+    assert found.objective[-1] < found.objective[0]
+    assert found.targets.shape == (1, len(data.mask_classes), 32, 32)
