@@ -30,6 +30,7 @@ from gradiograph.metrics import mask_dice
 from gradiograph.protocols import FedAvg, FedSGD
 from gradiograph.tasks import batch_dice, cross_entropy, dice, dilated_net, monai_unet, unet
 from gradiograph.utility import CASE_MEASURES, estimate
+from medical_specimens import decathlon_folder
 
 NETWORKS = {"unet": unet, "dilated_net": dilated_net, "monai_unet": monai_unet}
 
@@ -125,6 +126,12 @@ class TestPhantom:
         assert (changed[0::3] == 0).all()  # the first site's scanner is that of the only one
         assert (changed[1::3] > 0).all()
 
+    @pytest.mark.parametrize(("split_by", "apart"), [("patient", True), ("slice", False)])
+    def test_a_split_by_slice_puts_a_patient_into_several_splits(self, split_by, apart):
+        data = ct_phantom(patients=20, slices=5, split_by=split_by)
+        splits = [{record.split for record in data.records[start : start + 5]} for start in range(0, 100, 5)]
+        assert all(len(found) == 1 for found in splits) is apart
+
     def test_the_class_is_the_position_and_the_site_can_be_the_client(self):
         data = ct_phantom(patients=10, slices=3)
         assert [record.label for record in data.records[:4]] == [0, 1, 2, 0]
@@ -200,6 +207,25 @@ class TestMaskPrior:
         assert load_mask_prior(tmp_path / "films.npz", (2, 16, 16)) is None
         with pytest.raises(BadInput, match="for masks of shape"):
             load_mask_prior(tmp_path / "both.npz", (4, 16, 16))
+
+
+def test_slices_at_one_place_of_every_volume(tmp_path):
+    nifti_folder = decathlon_folder(tmp_path)
+    component = registry.component("data", "decathlon")
+
+    def made(**settings):
+        return component.build(**component.check({"path": nifti_folder, "image_size": 8, **settings}))
+
+    data = made(at=(0.25, 0.75), label="position")
+    assert data.classes == ("25 %", "75 %")
+    assert [record.label for record in data.records[:4]] == [0, 1, 0, 1]
+    assert len(data.records) == 2 * len({record.patient for record in data.records})
+    with pytest.raises(DataProblem, match="too few for 101 different places"):
+        made(at=tuple(place / 100 for place in range(101)))
+    with pytest.raises(BadSetting, match="says which slices, and so does every = 2"):
+        made(at=(0.5,), every=2)
+    with pytest.raises(BadSetting, match=r"label = 'position' needs the slices .* Set at ="):
+        made(label="position")
 
 
 def test_mask_dice_is_one_for_the_same_mask_and_for_two_empty_ones():

@@ -34,6 +34,7 @@ def ct_phantom(
     shift: Annotated[float, Field(ge=0, le=3)] = 1.0,
     channels: Literal[1, 3] = 1,
     seed: int = 0,
+    split_by: Literal["patient", "slice"] = "patient",
     fractions: tuple[float, float, float] = (0.7, 0.1, 0.2),
 ) -> Dataset:
     """Computed axial CT slices of the abdomen: liver, spleen, kidneys, spine, body. No patient, no data, no network.
@@ -49,6 +50,8 @@ def ct_phantom(
         shift: How far the scanners differ; 0 is one scanner for all.
         channels: 1, or 3 equal ones.
         seed: Seed of the whole population.
+        split_by: "slice" takes every slice for a patient of its own, so that a patient's slices are in every split and
+            at every site: a mistake that published studies have made, here so that what it does can be measured.
         fractions: Shares of the patients in train, val and test.
 
     Returns:
@@ -62,15 +65,17 @@ def ct_phantom(
     ((1, 1, 32, 32), 'liver', ('33 %', '67 %'))
     """
     heights = [(place + 1) / (slices + 1) for place in range(slices)]
-    names = [f"ct-phantom-{patient:06d}" for patient in range(patients)]
-    splits = split_by_patient(names, [0] * patients, fractions, seed)
     places = [(patient, height) for patient in range(patients) for height in heights]
+    names = [f"ct-phantom-{patient:06d}" for patient, _ in places]
+    if split_by == "slice":
+        names = [f"{name}-{index % slices}" for index, name in enumerate(names)]
+    splits = split_by_patient(names, [0] * len(names), fractions, seed)
     records = tuple(
         Record(
             index=index,
             label=index % slices,
-            patient=names[patient],
-            split=splits[patient],
+            patient=names[index],
+            split=splits[index],
             client=patient % sites,
             site=chr(ord("A") + patient % sites),
         )
@@ -99,7 +104,7 @@ def ct_phantom(
         read=read,
         card=(
             f"Computed CT slices of the abdomen of {patients} invented patients at {sites} sites, seed {seed}. No real "
-            f"patient. {slices} slices of each, {image_size} x {image_size}; split by patient."
+            f"patient. {slices} slices of each, {image_size} x {image_size}; split by {split_by}."
         ),
         unit="slice",
         read_masks=read_masks,
