@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 
 from gradiograph.core.predictions import Segmentations
 from gradiograph.utility import TOLERANCE, mean_of_defined
+from gradiograph.utility.measure import Floats
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-Floats = NDArray[np.float64]
 Masks = NDArray[np.int64]
 
 
@@ -41,7 +41,7 @@ def judged_cases(
         borders: Whether borders are measured, which takes most of the time; else `surface_dice` and `hd95` are NaN.
     """
     parts = [_Agreement.of(guess, truth, structures, borders=borders) for guess, truth in blocks]
-    whole = _Agreement(*(np.concatenate([getattr(part, name) for part in parts]) for name in _Agreement.names()))
+    whole = _Agreement(*(np.concatenate([getattr(p, entry.name) for p in parts]) for entry in fields(_Agreement)))
     names, first, case_of = np.unique(np.array(patients), return_index=True, return_inverse=True)
     member = np.eye(len(names))[case_of].T  # (cases, slices)
     shared, sizes = member @ whole.shared, member @ whole.sizes
@@ -62,10 +62,6 @@ class _Agreement:
     sizes: Floats
     surface_dice: Floats = field(repr=False)
     hd95: Floats = field(repr=False)
-
-    @staticmethod
-    def names() -> tuple[str, ...]:
-        return ("shared", "sizes", "surface_dice", "hd95")
 
     @classmethod
     def of(cls, guess: Masks, truth: Masks, structures: int, *, borders: bool) -> _Agreement:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 
 from gradiograph.core.scoring import Score
 
@@ -22,8 +23,6 @@ def mask_dice(guess: NDArray[np.int64], truth: NDArray[np.int64]) -> Score:
     >>> mask_dice(np.array([[0, 1, 1, 2]]), np.array([[0, 1, 0, 0]])).values
     tensor([0.3333])
     """
-    import torch
-
     values = [_dice(one, other) for one, other in zip(guess, truth, strict=True)]
     return Score("mask_dice", "", True, torch.tensor(values))
 
