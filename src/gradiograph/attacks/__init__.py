@@ -4,6 +4,7 @@ from gradiograph.attacks.analytic import Analytic
 from gradiograph.attacks.dlg import dlg
 from gradiograph.attacks.gradient_matching import gradient_matching
 from gradiograph.attacks.idlg import idlg
+from gradiograph.attacks.imprint import Imprint
 from gradiograph.attacks.inverting_gradients import inverting_gradients
 from gradiograph.attacks.label_inference import infer_labels
 from gradiograph.attacks.latent_matching import latent_matching
@@ -13,15 +14,19 @@ from gradiograph.attacks.matching import GradientMatching
 from gradiograph.attacks.r_gap import RGap
 from gradiograph.attacks.rog import rog
 from gradiograph.attacks.spear import Spear
+from gradiograph.attacks.trap_weights import Fishing, TrapWeights
 from gradiograph.attacks.unmixing import Unmixing
 
 __all__ = [
     "Analytic",
+    "Fishing",
     "GradientMatching",
+    "Imprint",
     "MaskDifferencing",
     "MaximumAPosteriori",
     "RGap",
     "Spear",
+    "TrapWeights",
     "Unmixing",
     "dlg",
     "gradient_matching",

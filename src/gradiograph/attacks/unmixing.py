@@ -123,10 +123,10 @@ class Unmixing(Attack):
             total = share + PREVIEW * refits
             for refit in range(refits):
                 part = _part(progress, refit * PREVIEW, PREVIEW, total)
-                images, _, _ = _search(layer, mixture, quick, start, part, usual)
+                images, _, _ = search_images(layer, mixture, quick, start, part, usual)
                 mixture = masked.again(mixture, images) if masked else mixture
             done = _part(progress, total - share, share, total)
-            images, targets, values = _search(layer, mixture, last, start, done, usual)
+            images, targets, values = search_images(layer, mixture, last, start, done, usual)
         return Reconstruction(
             images=images.float().cpu().clamp(0, 1).contiguous(),
             targets=targets,
@@ -218,7 +218,7 @@ class _Masked:
         return found if found.is_sound() else mixture
 
 
-def _search(
+def search_images(
     layer: SeenLayer,
     mixture: Mixture,
     search: FeatureInversion,

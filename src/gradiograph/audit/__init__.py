@@ -6,6 +6,7 @@ from gradiograph.audit.cost import Cost, estimate
 from gradiograph.audit.epsilon import EpsilonAudit, audit_epsilon
 from gradiograph.audit.films import open_data
 from gradiograph.audit.inputs import scan_inputs
+from gradiograph.audit.inspection import inspect_weights
 from gradiograph.audit.judge import JudgeQuality, train_judge
 from gradiograph.audit.ledgers import ledgers
 from gradiograph.audit.lint import lint_audit
@@ -27,6 +28,7 @@ __all__ = [
     "audit_epsilon",
     "builtin",
     "estimate",
+    "inspect_weights",
     "ledgers",
     "lint_audit",
     "load_components",

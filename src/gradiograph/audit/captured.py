@@ -83,6 +83,12 @@ def _require_captured(spec: Spec) -> Captured:
         if len(entries) > 1:
             msg = f"run --update attacks one update; the audit has {len(entries)} entries in {key}. Keep one."
             raise BadSetting(msg)
+    if spec.threat.malicious_server:
+        msg = (
+            "run --update attacks an update of the model that was sent; threat.server = 'malicious' would send "
+            "another. Leave it out."
+        )
+        raise BadSetting(msg)
     if spec.victims.rounds > 1:
         msg = f"run --update attacks one round; victims.rounds is {spec.victims.rounds}. Make it 1."
         raise BadSetting(msg)

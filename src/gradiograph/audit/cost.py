@@ -75,11 +75,10 @@ def _seconds(plan: Plan, cell: GridCell) -> float:
     images = torch.rand(size, *task.image_shape, generator=stream(0, "cost"))
     targets = torch.arange(size * prod(task.target_shape)).reshape(size, *task.target_shape) % task.num_classes
     batch = Batch(images, targets)
-    ((state, update),) = client_rounds(
-        task, task.state(), batch, protocol, defence, 0, clients=plan.spec.threat.clients
-    )
-    observation = observe(task, state, update, protocol, defence, plan.spec.threat, batch.targets)
     attack = build_attack(plan.builder, cell.attack or {})
+    task, sent = attack.plant(task, task.state())
+    ((state, update),) = client_rounds(task, sent, batch, protocol, defence, 0, clients=plan.spec.threat.clients)
+    observation = observe(task, state, update, protocol, defence, plan.spec.threat, batch.targets)
 
     def seconds(**changes: int) -> float:
         return replace(attack, **changes)(observation, stream(0, "cost"), lambda _: None).seconds

@@ -24,6 +24,7 @@ from gradiograph.cli.components import list_components, show
 from gradiograph.cli.data import data, end_where_refused
 from gradiograph.cli.deidentify import deidentify
 from gradiograph.cli.epsilon import audit_epsilon
+from gradiograph.cli.inspect import inspect_model
 from gradiograph.cli.judge import judges
 from gradiograph.cli.lint import lint, show_lint
 from gradiograph.cli.purge import purge
@@ -51,6 +52,7 @@ app.command()(phi)
 app.command()(track)
 app.command()(purge)
 app.command()(view)
+app.command("inspect")(inspect_model)
 app.command("report")(write_report)
 app.command()(recommend)
 app.command("list")(list_components)

@@ -58,11 +58,28 @@ class Attack:
 
     @property
     def requires(self) -> tuple[str, ...]:
-        """The fields of `ThreatModel` that must be granted; the audit checks them before anything runs."""
+        """The fields of `ThreatModel` that must be granted; the audit checks them before anything runs.
+
+        "malicious_server" is granted by `server = "malicious"`.
+        """
         return ()
 
     def check(self, task: Task) -> None:
         """Raise `BadInput` where the attack does not fit the model; the audit asks before anything runs."""
+
+    def plant(self, task: Task, state: Tensors) -> tuple[Task, Tensors]:
+        """What a malicious server sends out in place of the model that is being trained; by default that model.
+
+        An attack that plants something requires "malicious_server". It sees no update yet.
+
+        Args:
+            task: Model, loss and mode.
+            state: All parameters and buffers by name, before the round; not changed.
+
+        Returns:
+            The task that the client trains, and the state that it begins with.
+        """
+        return task, state
 
     def started_at(self, images: Tensor) -> Attack | None:
         """The same search begun at these images; None for an attack that does not search.

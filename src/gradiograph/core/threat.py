@@ -14,7 +14,7 @@ class ThreatModel(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    server: Literal["honest_but_curious"] = "honest_but_curious"
+    server: Literal["honest_but_curious", "malicious"] = "honest_but_curious"
     observer: Literal["server", "aggregate"] = "server"
     clients: int = Field(default=1, ge=1, description="in the sum that is observed; 1 where each is seen by itself")
     knows_labels: bool = False
@@ -39,12 +39,18 @@ class ThreatModel(BaseModel):
             raise ValueError(msg)
         return self
 
+    @property
+    def malicious_server(self) -> bool:
+        """Whether the server may change the model that it sends out, so that its update tells more."""
+        return self.server == "malicious"
+
     def require(self, attack: str, *fields: str) -> None:
         """Raise `MissingKnowledge` unless every named field is granted."""
         missing = [field for field in fields if not getattr(self, field)]
         if missing:
+            grant = 'server = "malicious"' if missing[0] == "malicious_server" else f"{missing[0]} = true"
             msg = (
                 f"Attack '{attack}' needs {', '.join(missing)}, which the threat model does not grant. "
-                f"Set threat.{missing[0]} = true, or choose an attack that does not need it."
+                f"Set threat.{grant}, or choose an attack that does not need it."
             )
             raise MissingKnowledge(msg)

@@ -16,7 +16,7 @@ from gradiograph.testing import specimens
 from gradiograph.testing.contract import assert_frozen, assert_same, clone, global_randomness_untouched, run_checks
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from torch import Tensor
 
@@ -25,7 +25,15 @@ if TYPE_CHECKING:
     from gradiograph.core.task import Task
 
 # What a threat model can withhold; the other fields have one value only.
-_KNOWLEDGE = ("knows_labels", "knows_num_examples", "knows_buffers", "knows_protocol", "knows_defence", "public_data")
+_KNOWLEDGE = (
+    "knows_labels",
+    "knows_num_examples",
+    "knows_buffers",
+    "knows_protocol",
+    "knows_defence",
+    "public_data",
+    "malicious_server",
+)
 
 
 def check_attack(
@@ -44,6 +52,7 @@ def check_attack(
     """
     attack = build()
     model = specimens.task() if task is None else task
+    model, _ = attack.plant(model, model.state())
     trial = _Trial(attack=attack, task=model, batch_size=batch_size, defence=defence)
     run_checks(trial, _CHECKS, type(attack).__name__)
 
@@ -57,10 +66,19 @@ class _Trial:
 
     def observe(self, threat: ThreatModel | None = None) -> Observation:
         private = specimens.batch(self.batch_size, self.task.image_shape)
+        granted = dict.fromkeys(("knows_labels", *self.attack.requires), True)
+        threat = _threat(granted) if threat is None else threat
         return specimens.observe(self.task, private, threat=threat, defence=self.defence)
 
     def run(self, observation: Observation, seed: int = 0) -> Reconstruction:
         return self.attack(observation, stream(seed, "attack"), lambda _: None)
+
+
+def _threat(granted: Mapping[str, bool]) -> ThreatModel:
+    """The threat model that grants these, and what it grants by default."""
+    fields = {name: value for name, value in granted.items() if name != "malicious_server"}
+    server = {"server": "malicious"} if granted.get("malicious_server") else {}
+    return ThreatModel.model_validate({**fields, **server})
 
 
 def _is_frozen(trial: _Trial) -> None:
@@ -141,7 +159,7 @@ def _requires_known_fields(trial: _Trial) -> None:
 def _refuses_without_knowledge(trial: _Trial) -> None:
     """Without any one of the things it requires it raises `MissingKnowledge`: it never guesses and never peeks."""
     for field in trial.attack.requires:
-        threat = ThreatModel.model_validate({"knows_labels": True, field: False})
+        threat = _threat({"knows_labels": True, **dict.fromkeys(trial.attack.requires, True), field: False})
         message = ""
         try:
             trial.run(trial.observe(threat))
@@ -153,7 +171,7 @@ def _refuses_without_knowledge(trial: _Trial) -> None:
 
 def _runs_with_what_it_requires(trial: _Trial) -> None:
     """What it does not require may be withheld: it runs on the required knowledge alone."""
-    threat = ThreatModel.model_validate({field: field in trial.attack.requires for field in _KNOWLEDGE})
+    threat = _threat({field: field in trial.attack.requires for field in _KNOWLEDGE})
     _assert_reconstruction(trial, trial.run(trial.observe(threat)))
 
 
