@@ -12,7 +12,7 @@ from gradiograph.attacks.change_points import segments
 from gradiograph.attacks.dense_layer import first_dense_layer
 from gradiograph.attacks.eigen import fit_eigen, save_prior
 from gradiograph.attacks.trap_weights import shortest_rows
-from gradiograph.audit import inspect_weights, load_spec, plan, run
+from gradiograph.audit import inspect_weights, load_spec, plan
 from gradiograph.audit.inspection import parallel_share, rare_units
 from gradiograph.cli import app
 from gradiograph.core.defence import Chain
@@ -23,6 +23,7 @@ from gradiograph.core.tensors import Batch
 from gradiograph.core.threat import ThreatModel
 from gradiograph.data.phantom import phantom
 from gradiograph.defences import GaussianNoise
+from gradiograph.log import Log
 from gradiograph.metrics import match
 from gradiograph.protocols import FedAvg, FedSGD
 from gradiograph.testing import load_rooms
@@ -155,7 +156,10 @@ def written(folder, server):
 
 
 def test_an_audit_plants_attacks_and_reports_it(tmp_path):
-    log = run(written(tmp_path, "malicious"), tmp_path, tmp_path / "run")
+    written(tmp_path, "malicious")
+    result = CliRunner().invoke(app, ["run", str(tmp_path / "audit.toml"), "--out", str(tmp_path / "run")])
+    assert result.exit_code == 0, result.output
+    log = Log.open(tmp_path / "run")
     values = {row.control: [] for row in log.rows()}
     for row in log.rows():
         values[row.control].append(row.value)
