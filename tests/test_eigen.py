@@ -11,12 +11,12 @@ from gradiograph import audit
 from gradiograph.attacks.eigen import (
     fit_eigen,
     load_prior,
-    require_disjoint,
     save_prior,
     variance_explained,
 )
 from gradiograph.attacks.parametrisations import Eigen, LowResolution, Pixels
 from gradiograph.core.errors import BadInput, BadSetting, DataProblem
+from gradiograph.core.fitted import require_disjoint
 from gradiograph.core.random import stream
 from test_audit import AUDIT
 from test_cli import audit_file, call  # noqa: F401 - fixtures

@@ -12,6 +12,7 @@ from gradiograph.attacks.map import MaximumAPosteriori
 from gradiograph.attacks.mask_differencing import MaskDifferencing
 from gradiograph.attacks.matching import GradientMatching
 from gradiograph.attacks.r_gap import RGap
+from gradiograph.attacks.restored import Restored
 from gradiograph.attacks.rog import rog
 from gradiograph.attacks.spear import Spear
 from gradiograph.attacks.trap_weights import Fishing, TrapWeights
@@ -25,6 +26,7 @@ __all__ = [
     "MaskDifferencing",
     "MaximumAPosteriori",
     "RGap",
+    "Restored",
     "Spear",
     "TrapWeights",
     "Unmixing",

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from gradiograph.core.errors import BadInput, BadSetting, DataProblem
-from gradiograph.core.fitted import known_among, owners, read_arrays
+from gradiograph.core.fitted import owners, read_arrays
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -136,7 +136,7 @@ def save_prior(prior: EigenPrior, path: Path, patients: Iterable[str] = (), mask
         prior: The prior.
         path: The file, replaced if it exists; its folder is made, owner-only, where it is missing.
         patients: Identifiers of those whose films it was fitted to; stored as pseudonyms under a random key that the
-            file holds as well, so that `require_disjoint` can compare. An audit refuses a prior that names none.
+            file holds as well, so that `fitted.require_disjoint` can compare. An audit refuses a prior that names none.
         masks: The prior on their masks, see `mask_prior`; None where there are none.
 
     Raises:
@@ -198,29 +198,6 @@ def load_mask_prior(path: Path, shape: tuple[int, ...]) -> EigenPrior | None:
         msg = f"The prior is for masks of shape {prior.image_shape}, the task's have the shape {shape}. {TRAIN}"
         raise BadInput(msg)
     return prior
-
-
-def require_disjoint(path: Path, patients: Iterable[str]) -> None:
-    """Refuse a prior that was fitted to films of any of these patients, or that does not say to whose.
-
-    Args:
-        path: The prior's file.
-        patients: Identifiers of the victims' patients, written as in the source that the prior was fitted to.
-
-    Raises:
-        BadInput: it was, it does not, or the file is no prior; no patient is named.
-    """
-    arrays = _read(path)
-    if not len(arrays["patients"]):
-        msg = f"The prior does not say whose films it was fitted to, so victims may be among them. {TRAIN}"
-        raise BadInput(msg)
-    shared, asked = known_among(arrays, patients)
-    if shared:
-        msg = (
-            f"The prior was fitted to films of {shared} of the {asked} patients that are attacked: "
-            "the attacker would own what it attacks. Fit one to others with `gradiograph prior train FILE`."
-        )
-        raise BadInput(msg)
 
 
 def _flat(images: Tensor, *, grey: bool) -> Tensor:

@@ -13,6 +13,7 @@ from gradiograph.audit.lint import lint_audit
 from gradiograph.audit.plan import Plan, plan
 from gradiograph.audit.prior import FEW_PATIENTS, PriorSummary, train_prior
 from gradiograph.audit.rescore import rescore
+from gradiograph.audit.restorer import RestorerQuality, train_restorer
 from gradiograph.audit.run import Progress, run
 from gradiograph.audit.spec import Spec, builtin, load_spec, parse_spec
 
@@ -24,6 +25,7 @@ __all__ = [
     "Plan",
     "PriorSummary",
     "Progress",
+    "RestorerQuality",
     "Spec",
     "audit_epsilon",
     "builtin",
@@ -42,4 +44,5 @@ __all__ = [
     "scan_inputs",
     "train_judge",
     "train_prior",
+    "train_restorer",
 ]

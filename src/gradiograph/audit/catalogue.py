@@ -40,7 +40,8 @@ def prepare(kind: str, config: dict[str, Any], folder: Path) -> dict[str, Any]:
         config = {"search_path": ".", **config, "use": "custom", "entry": config["use"]}
     _, settings = registry.check(kind, config)
     paths = {name: str(folder / value) for name, value in settings.items() if isinstance(value, Path)}
-    return {**config, **paths}
+    inner = {"of": prepare(kind, settings["of"], folder)} if kind == "attack" and "of" in settings else {}
+    return {**config, **paths, **inner}
 
 
 def label(config: dict[str, Any]) -> str:
@@ -61,6 +62,8 @@ def stack_label(stack: list[dict[str, Any]]) -> str:
 def _text(value: object) -> str:
     if isinstance(value, float):
         return f"{value:g}"
+    if isinstance(value, dict):
+        return label(value)
     if isinstance(value, str) and any(mark in value for mark in "/\\."):
         return "#" + sha256(value.encode()).hexdigest()[:6]
     return str(value)

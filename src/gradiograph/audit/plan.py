@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from gradiograph.attacks.eigen import require_disjoint
 from gradiograph.audit.catalogue import label, prepare, stack_label
 from gradiograph.audit.films import AuditFilms, Selection, masks_of, open_films, planar_shape
 from gradiograph.audit.grid import GridCell, ceiling_cells, cells
@@ -20,6 +19,7 @@ from gradiograph.core import registry
 from gradiograph.core.defence import Chain
 from gradiograph.core.errors import BadSetting, DataProblem
 from gradiograph.core.example_gradients import require_separate_examples
+from gradiograph.core.fitted import require_disjoint
 from gradiograph.data.sites import assign_clients
 from gradiograph.metrics import require_stranger
 from gradiograph.utility import CASE_MEASURES, MEASURES
@@ -197,11 +197,17 @@ def require_strangers(spec: Spec, folder: Path, victims: Iterable[Record]) -> No
     """
     patients = {record.patient for record in victims}
     for config in _attack_configs(spec):
-        _, settings = registry.check("attack", config)
-        if isinstance(settings.get("prior"), Path):
-            require_disjoint(folder / settings["prior"], patients)
+        for file in fitted_files(config):
+            require_disjoint(folder / file, patients)
     if "judge" in spec.networks:
         require_stranger(folder / spec.networks["judge"], patients)
+
+
+def fitted_files(config: Mapping[str, Any]) -> list[Path]:
+    """The files of an attack, and of one inside it, that were fitted to patients' films."""
+    _, settings = registry.check("attack", config)
+    files = [settings[name] for name in ("prior", "restorer", "denoiser") if isinstance(settings.get(name), Path)]
+    return [*files, *(fitted_files(settings["of"]) if "of" in settings else [])]
 
 
 def _component_configs(spec: Spec) -> list[tuple[str, Sequence[Mapping[str, Any]]]]:

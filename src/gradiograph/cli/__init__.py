@@ -27,6 +27,7 @@ from gradiograph.cli.epsilon import audit_epsilon
 from gradiograph.cli.inspect import inspect_model
 from gradiograph.cli.judge import judges
 from gradiograph.cli.lint import lint, show_lint
+from gradiograph.cli.prior import priors
 from gradiograph.cli.purge import purge
 from gradiograph.cli.reports import recommend, write_report
 from gradiograph.cli.scan import phi, scan
@@ -41,7 +42,6 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-priors = typer.Typer(help="Priors on films, learned from public ones.", no_args_is_help=True)
 app.add_typer(priors, name="prior")
 app.add_typer(judges, name="judge")
 app.command()(data)
@@ -169,33 +169,6 @@ def score(
     spec = audit.load_spec(file) if file else None
     log = audit.rescore(directory, {"use": name, **pairs}, spec, file.parent if file else None)
     _finish(log.directory)
-
-
-@priors.command("train")
-def train_prior(
-    file: AuditFile,
-    override: Overrides = None,
-    out: Annotated[Path, typer.Option(help="The file to write, new.")] = Path("prior.npz"),
-    components: Annotated[int, typer.Option(min=1, help="How many principal components.")] = 256,
-) -> None:
-    """Fit the principal components of an audit's public films."""
-    spec = audit.load_spec(file, override or ())
-    found = audit.train_prior(spec, file.parent, out, components)
-    console.print(f"Fitted {components} components to {found.films} public films of {found.patients} patients.")
-    console.print(f"They hold {found.explained:.1%} of the variance of these films.")
-    console.print(
-        f"Of films of patients left out, such components hold {found.explained_held_out:.1%} "
-        f"({found.held_out_films} films of {found.held_out_patients} patients; fitted to the others)."
-    )
-    if found.mask_components:
-        console.print(f"Beside them {found.mask_components} components of these films' masks.")
-    console.print(f"{found.patients_per_component:.1f} patients per component.")
-    if found.patients_per_component < audit.FEW_PATIENTS:
-        console.print(
-            f"Warning: fewer than {audit.FEW_PATIENTS} patients per component. A component could be one patient's "
-            "film: treat the file as you treat the films, or lower --components."
-        )
-    console.print(f"Prior: {out.resolve()}", soft_wrap=True)
 
 
 def main() -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gradiograph.core.errors import BadInput
 from gradiograph.core.records import pseudonym
 
 if TYPE_CHECKING:
@@ -13,8 +14,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from numpy.typing import NDArray
-
-    from gradiograph.core.errors import BadInput
 
 
 def owners(patients: Iterable[str], key: bytes) -> dict[str, Any]:
@@ -34,9 +33,33 @@ def known_among(arrays: Mapping[str, NDArray[Any]], patients: Iterable[str]) -> 
     return len(asked & set(arrays["patients"].tolist())), len(asked)
 
 
+def require_disjoint(path: Path, patients: Iterable[str]) -> None:
+    """Refuse a prior of any kind that was fitted to films of any of these patients, or that does not say to whose.
+
+    Args:
+        path: The prior's file.
+        patients: Identifiers of the victims' patients, written as in the source that the prior was fitted to.
+
+    Raises:
+        BadInput: it was, it does not, or the file is no prior; no patient is named.
+    """
+    train = "Write one with `gradiograph prior train FILE`."
+    arrays = read_arrays(path, None, "prior", train, lambda found: {"key", "patients"} <= set(found), BadInput)
+    if not len(arrays["patients"]):
+        msg = f"The prior does not say whose films it was fitted to, so victims may be among them. {train}"
+        raise BadInput(msg)
+    shared, asked = known_among(arrays, patients)
+    if shared:
+        msg = (
+            f"The prior was fitted to films of {shared} of the {asked} patients that are attacked: "
+            "the attacker would own what it attacks. Fit one to others with `gradiograph prior train FILE`."
+        )
+        raise BadInput(msg)
+
+
 def read_arrays(
     path: Path,
-    form: str,
+    form: str | None,
     what: str,
     remedy: str,
     fits: Callable[[Mapping[str, NDArray[Any]]], bool],
@@ -46,7 +69,7 @@ def read_arrays(
 
     Args:
         path: The file.
-        form: Its format and version.
+        form: Its format and version; None takes any.
         what: What it holds, for the message.
         remedy: The next step, for the message.
         fits: Whether the arrays are those of such a file and fit together; may raise where they are not.
@@ -57,7 +80,7 @@ def read_arrays(
     """
     try:
         with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
-            if str(file["format"]) == form:
+            if form in (None, str(file["format"])):
                 arrays = {name: file[name] for name in file.files}
                 if fits(arrays):
                     return arrays
