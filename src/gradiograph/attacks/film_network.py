@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 FORMAT = "gradiograph film network 1"
 TRAIN = "Write one with `gradiograph prior train FILE --kind restorer`."
-WIDTHS = (16, 32, 64, 96)
+WIDTHS = (16, 32, 64, 96, 128)
 GROUP = 8
 SPREAD = 0.25
 """Standard deviation of a film's pixels, about."""
@@ -51,13 +51,15 @@ class _Block(nn.Module):
 class FilmNetwork(nn.Module):
     """A U-Net from C channels to the grey film, with the preconditioning of Karras et al. 2022 (arXiv 2206.00364).
 
+    It is told each pixel's place: films lie alike, lungs left and right of the spine.
+
     Args:
         channels: C, of the images that it is given.
     """
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        widths = (channels, *WIDTHS)
+        widths = (channels + 2, *WIDTHS)
         self.down = nn.ModuleList(_Block(a, b) for a, b in zip(widths, WIDTHS, strict=False))
         self.up = nn.ModuleList(_Block(a + b, b) for a, b in zip(WIDTHS[:0:-1], WIDTHS[-2::-1], strict=True))
         self.out = nn.Conv2d(WIDTHS[0], 1, 3, padding=1)
@@ -72,7 +74,7 @@ class FilmNetwork(nn.Module):
         """
         centred, sizes = images - 0.5, (sigma.square() + SPREAD**2)[:, None, None, None]
         told = torch.stack([sigma.log() / 4, torch.full_like(sigma, float(raw))], dim=1)
-        seen, levels = centred / sizes.sqrt(), []
+        seen, levels = torch.cat([centred / sizes.sqrt(), _places(images)], dim=1), []
         for depth, block in enumerate(self.down):
             seen = block(F.avg_pool2d(seen, 2) if depth else seen, told)
             levels.append(seen)
@@ -81,6 +83,12 @@ class FilmNetwork(nn.Module):
         added = self.out(seen) * (sigma[:, None, None, None] * SPREAD / sizes.sqrt())
         film: Tensor = centred.mean(dim=1, keepdim=True) * SPREAD**2 / sizes + added + 0.5
         return film
+
+
+def _places(images: Tensor) -> Tensor:
+    """(B, 2, H, W): how far down and how far right each pixel lies, from -1 to 1."""
+    axes = [torch.linspace(-1, 1, side).to(images) for side in images.shape[-2:]]
+    return torch.stack(torch.meshgrid(*axes, indexing="ij")).expand(len(images), -1, -1, -1)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -100,7 +108,7 @@ class FilmPrior:
     def restore(self, images: Tensor) -> Tensor:
         """The films that an attack's outputs (B, C, H, W) in [0, 1] show, the same shape and range, grey."""
         with torch.no_grad():
-            found = [self.network(part, torch.full((len(part),), RAW), raw=True) for part in images.split(BLOCK)]
+            found = [self.network(part, torch.full((len(part),), RAW), raw=True) for part in torch.split(images, BLOCK)]
         return torch.cat(found).clamp(0, 1).expand(-1, images.shape[1], -1, -1).contiguous()
 
     def denoise(self, images: Tensor, sigma: float) -> Tensor:

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 FILMS = 16
 """Of a step: half of them behind noise, half to be restored."""
 LEARNING_RATE = 2e-3
-SIGMA = (-1.6, 1.3)
-"""Mean and standard deviation of the noise's logarithm (Karras et al. 2022, section 5, for a spread of 0.25)."""
+SIGMA = (-1.2, 1.4)
+"""Mean and standard deviation of the noise's logarithm (after Karras et al. 2022, section 5, with more of the strong noise that settles a layout)."""
 REHEARSED = 0.5
 """Share of the films to be restored that are an attack's own outputs, where there are some."""
 SAVE = 100
@@ -129,4 +129,5 @@ def _loss(network: FilmNetwork, films: Tensor, rehearsal: Rehearsal | None, gene
         seen = torch.cat([seen, rehearsal.outputs[places]])
         truth = torch.cat([truth, rehearsal.films[places]])
     restored = network(seen, torch.full((half,), RAW), raw=True)
-    return behind_noise + 4 * l1_loss(restored, truth.mean(dim=1, keepdim=True))
+    loss: Tensor = behind_noise + 4 * l1_loss(restored, truth.mean(dim=1, keepdim=True))
+    return loss

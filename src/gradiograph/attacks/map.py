@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
+from gradiograph.attacks.denoising import DenoisingPrior
 from gradiograph.attacks.eigen import load_mask_prior, load_prior
+from gradiograph.attacks.film_network import load_film_prior
 from gradiograph.attacks.likelihoods import LikelihoodName
 from gradiograph.attacks.matching import GradientMatching
 from gradiograph.attacks.optimisers import Adam
@@ -42,6 +44,10 @@ class MaximumAPosteriori(Attack):
         prior: A file that `gradiograph prior train` wrote.
         prior_weight: Of the prior's log density; 1 is the posterior. A distance in place of the channel's likelihood,
             and an update without a defence, count as noise of 1 % of the update's root mean square.
+        denoiser: A file that `gradiograph prior train --kind restorer` wrote: its network is a diffusion model's, and
+            the density of films that it knows is taken in place of, or beside, the components' (`denoising`), with the
+            same weight.
+        statistics: Weight of BatchNorm's statistics, see `GradientMatching`; needs "knows_buffers".
         factor: Without a prior: how much smaller the latent is than the image, along each side.
         tv: Weight of the total variation, in units of the misfit.
         likelihood: "channel", or for comparison "l2", "cosine" or "cosine_per_layer".
@@ -58,6 +64,8 @@ class MaximumAPosteriori(Attack):
 
     prior: Path | None = None
     prior_weight: Annotated[float, Field(ge=0)] = 1.0
+    denoiser: Path | None = None
+    statistics: Annotated[float, Field(ge=0)] = 0.0
     factor: Annotated[int, Field(ge=1)] = 4
     tv: Annotated[float, Field(ge=0)] = 0.0
     likelihood: LikelihoodName = "channel"
@@ -71,7 +79,8 @@ class MaximumAPosteriori(Attack):
     @property
     def requires(self) -> tuple[str, ...]:
         """The protocol and the number of images; the defence for its likelihood; public data for the prior."""
-        return (*self._search(self._low_resolution()).requires, *(["public_data"] if self.prior else []))
+        learned = self.prior is not None or self.denoiser is not None
+        return (*self._search(self._low_resolution()).requires, *(["public_data"] if learned else []))
 
     def check(self, task: Task) -> None:
         """The prior fits the task's images, and the layers exist.
@@ -98,9 +107,13 @@ class MaximumAPosteriori(Attack):
         return self._fitted(task.image_shape, task)(observation, generator, progress)
 
     def _fitted(self, image_shape: tuple[int, ...], task: Task | None = None) -> GradientMatching:
+        known = None
+        if self.denoiser is not None:
+            known = DenoisingPrior(prior=load_film_prior(self.denoiser, image_shape), weight=self.prior_weight)
         if self.prior is None:
-            return self._search(self._low_resolution())
+            return replace(self._search(self._low_resolution()), denoiser=known)
         search = self._search(Eigen(prior=load_prior(self.prior, image_shape)), self.prior_weight)
+        search = replace(search, denoiser=known)
         if task is None or not task.segments:
             return search
         return replace(search, mask_prior=load_mask_prior(self.prior, (task.num_classes - 1, *task.target_shape)))
@@ -124,4 +137,5 @@ class MaximumAPosteriori(Attack):
             latent_prior=latent_prior,
             restarts=self.restarts,
             layers=self.layers,
+            statistics=self.statistics,
         )

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal
 import torch
 
 from gradiograph.attacks import replay as replays
+from gradiograph.attacks.batch_statistics import require_statistics, statistics_misfit
 from gradiograph.attacks.label_inference import infer_labels
 from gradiograph.attacks.likelihoods import LikelihoodName, seen_update
 from gradiograph.attacks.mask_prior import probabilities
@@ -25,6 +26,7 @@ from gradiograph.core.tensors import Batch, Reconstruction
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from gradiograph.attacks.denoising import DenoisingPrior
     from gradiograph.attacks.eigen import EigenPrior
     from gradiograph.core.attack import Observation
     from gradiograph.core.task import Task
@@ -67,6 +69,10 @@ class GradientMatching(Attack):
             Empty is all.
         mask_prior: Where masks are searched, their latent's mean, components and standard deviations, with the same
             density as that of the images; None searches a logit of each structure and pixel.
+        denoiser: A learned density of films, which is weighed as the latent's is. Its noise falls along the search, so
+            that no two values of the objective can be compared: the last candidate is returned.
+        statistics: Weight, in units of the misfit, of how far the images' statistics in BatchNorm layers are from those
+            that the update's buffers tell; see `batch_statistics`.
         start: (B, C, *spatial) in [0, 1] where the search begins, None for a random start; see `started_at`.
     """
 
@@ -85,25 +91,31 @@ class GradientMatching(Attack):
     restarts: int = 1
     layers: tuple[str, ...] = ()
     mask_prior: EigenPrior | None = field(default=None, compare=False, repr=False)
+    denoiser: DenoisingPrior | None = field(default=None, compare=False, repr=False)
+    statistics: float = 0.0
     start: Tensor | None = field(default=None, compare=False, repr=False)
 
     @property
     def requires(self) -> tuple[str, ...]:
-        """The protocol and the number of images; the labels and the defence where the settings use them."""
+        """The protocol and the number of images; labels, defence and buffers where the settings use them."""
         needs = ["knows_protocol", "knows_num_examples"]
         if self.labels == "known":
             needs.append("knows_labels")
         if self.likelihood == "channel":
             needs.append("knows_defence")
+        if self.statistics:
+            needs.append("knows_buffers")
         return tuple(needs)
 
     def check(self, task: Task) -> None:
-        """The layers exist.
+        """The layers exist, and statistics that are asked for.
 
         Raises:
-            BadSetting: a pattern in `layers` matches no trained parameter.
+            BadSetting: a pattern in `layers` matches no trained parameter, or no training moves any statistics.
         """
         matching_names(task.trainable, self.layers, self.name)
+        if self.statistics:
+            require_statistics(task, self.name)
 
     def started_at(self, images: Tensor) -> GradientMatching:
         """One search, begun at the latent that encodes these images; see `Attack.started_at`."""
@@ -135,6 +147,7 @@ class GradientMatching(Attack):
                 search.go_exact()
             if count * CHECKS % self.steps < CHECKS:
                 search.check_replay()
+            search.share = count / self.steps
             before = [variable.detach().clone() for variable in search.variables]
             value = step(search.evaluate, count)
             with torch.no_grad():
@@ -167,6 +180,8 @@ class _Search:
             names=names,
         )
         self.replays = self.objective.fast
+        self.generator, self.share = generator, 0.0
+        self.statistics = statistics_misfit(observation) if attack.statistics else None
 
         device = next(iter(observation.rounds[0][0].values())).device
         self.latent = self._start(observation.num_examples, generator).to(device).requires_grad_()
@@ -223,12 +238,21 @@ class _Search:
         for place, replay in enumerate(self.replays):
             with torch.enable_grad():
                 latent = self.normal_latent(self.variables)
-                value = self.objective.value(place, replay, latent, self.batch(self.variables))
+                batch = self.batch(self.variables)
+                value = self.objective.value(place, replay, latent, batch)
+                value = value if place else value + self.beliefs(batch.images)
                 gradients = torch.autograd.grad(value, self.variables)
             for variable, gradient in zip(self.variables, gradients, strict=True):
                 variable.grad = gradient if variable.grad is None else variable.grad + gradient
             values.append(value.detach())
         return torch.stack(values).sum()
+
+    def beliefs(self, images: Tensor) -> Tensor:
+        """What is believed of the images beside their latent, in units of the misfit."""
+        denoiser, value = self.attack.denoiser, images.new_zeros(())
+        if denoiser is not None:
+            value = self.objective.nat * denoiser.surprise(images, self.share, self.generator)
+        return value if self.statistics is None else value + self.attack.statistics * self.statistics(images)
 
     def exact_value(self) -> float:
         """The objective of the best candidate by the exact replay; infinite where it is not finite."""
@@ -244,7 +268,7 @@ class _Search:
             self.flags.append("diverged")
             return False
         self.values.append(value)
-        if value < self.best:
+        if value < self.best or self.attack.denoiser is not None:
             self.best, self.best_variables = value, [variable.detach().clone() for variable in variables]
         return True
 

@@ -32,6 +32,7 @@ class Objective:
         prior: (latent, images) -> scalar, in units of the misfit.
         names: The tensors that are compared.
         is_distance: Whether the misfit is one of updates; a likelihood has other units.
+        nat: By how much the misfit falls where the log-likelihood rises by 1: see `likelihoods.one_nat`.
     """
 
     misfits: tuple[Misfit, ...]
@@ -40,6 +41,7 @@ class Objective:
     prior: Callable[[Tensor, Tensor], Tensor | float]
     names: tuple[str, ...]
     is_distance: bool
+    nat: float
 
     def value(self, place: int, replay: Replay, latent: Tensor, batch: Batch) -> Tensor:
         """The share of the round at this place in the objective; the prior is counted with the first round."""
@@ -82,13 +84,15 @@ def objective(
     if replay == "midpoint" and observation.rounds[0][1].kind == "delta" and not on_examples:
         part = part_of(observation, names)
         fast = tuple(replays.midpoint(part, place) for place in places)
+    nat = one_nat(likelihood, observation, count)
     return Objective(
         misfits=tuple(misfit(likelihood, observation, round=place, names=names) for place in places),
         exact=exact,
         fast=fast,
-        prior=partial(_prior, tv, normal * one_nat(likelihood, observation, count)),
+        prior=partial(_prior, tv, normal * nat),
         names=names,
         is_distance=not is_density(likelihood, observation),
+        nat=nat,
     )
 
 

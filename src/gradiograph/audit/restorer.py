@@ -100,9 +100,8 @@ def train_restorer(
     out = held_out(patients, spec.seeds[0])
     generator = stream(spec.seeds[0], "restorer")
     part = path.with_name(f"{path.name}.part")
-    settings = sha256(
-        f"{spec.seeds[0]} {steps} {rehearse} {tuple(pixels.shape)} {spec.attacks[0]}".encode()
-    ).hexdigest()
+    asked = (spec.seeds[0], steps, rehearse, tuple(pixels.shape), spec.attacks[0], spec.defences)
+    settings = sha256(repr(asked).encode()).hexdigest()
     checkpoint = _resumed(part, settings)
     rehearsal = None
     if rehearse:
@@ -119,7 +118,8 @@ def train_restorer(
     seconds = perf_counter() - started
     bare = FilmPrior(network=network, image_shape=planar_shape(films.dataset), card={})
     trained = [patient for patient, is_out in zip(patients, out.tolist(), strict=True) if not is_out]
-    degraded, restored, mean_film, near = _measured(bare, pixels[~out], pixels[out][:MOST_HELD_OUT], generator)
+    others = pixels[out][torch.randperm(int(out.sum()), generator=generator)[:MOST_HELD_OUT]]
+    degraded, restored, mean_film, near = _measured(bare, pixels[~out], others, generator)
     quality = RestorerQuality(
         films=len(trained),
         patients=len(set(trained)),
@@ -127,7 +127,7 @@ def train_restorer(
         seed=spec.seeds[0],
         rehearsed=0 if rehearsal is None else len(rehearsal.films),
         seconds=seconds,
-        held_out_films=min(int(out.sum()), MOST_HELD_OUT),
+        held_out_films=len(others),
         degraded_psnr=degraded,
         restored_psnr=restored,
         mean_film_psnr=mean_film,
@@ -170,11 +170,14 @@ def rehearsed(spec: Spec, folder: Path, films: AuditFilms, out: Tensor, batches:
 def _resumed(part: Path, settings: str) -> Checkpoint | None:
     if not part.exists():
         return None
-    checkpoint: Checkpoint = torch.load(part, weights_only=True)
-    if checkpoint["settings"] != settings:
+    try:
+        checkpoint: Checkpoint = torch.load(part, weights_only=True)  # noqa: TID251 - weights only
+    except Exception:  # what a damaged file makes torch raise is not documented
+        checkpoint = {}
+    if checkpoint.get("settings") != settings:
         msg = (
-            "A checkpoint of a training with other settings lies beside the file to write. Remove it, or name another "
-            "file with --out."
+            "The checkpoint beside the file to write is of a training with other settings, or damaged. Remove it, or "
+            "name another file with --out."
         )
         raise BadSetting(msg)
     kept = checkpoint["rehearsal"]
@@ -190,7 +193,7 @@ def _measured(
     to_trained = torch.cdist(drawn, equal.flatten(1)).min(dim=1).values
     near = (to_trained < torch.cdist(drawn, others.flatten(1)).min(dim=1).values).double().mean()
     mean = trained.mean(dim=0, keepdim=True).expand_as(others)
-    return (*(_psnr(images, others) for images in (seen, prior.restore(seen), mean)), float(near))
+    return _psnr(seen, others), _psnr(prior.restore(seen), others), _psnr(mean, others), float(near)
 
 
 def _psnr(images: Tensor, films: Tensor) -> float:

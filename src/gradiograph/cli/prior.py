@@ -69,9 +69,7 @@ def _fit_components(spec: Spec, folder: Path, out: Path, components: int) -> Non
 def _train_restorer(spec: Spec, folder: Path, out: Path, steps: int, rehearse: int) -> None:
     with Progress(console=Console(stderr=True)) as bar:
         task = bar.add_task("training the restorer", total=1.0)
-        found = audit.train_restorer(
-            spec, folder, out, steps, rehearse, lambda share: bar.update(task, completed=share)
-        )
+        found = audit.train_restorer(spec, folder, out, steps, rehearse, lambda done: bar.update(task, completed=done))
     console.print(f"Trained on {found.films} public films of {found.patients} patients, {found.steps} steps.")
     if found.rehearsed:
         console.print(f"Among them {found.rehearsed} that the attack itself had reconstructed.")
