@@ -66,7 +66,7 @@ def test_it_restores_films_of_others_better_than_it_was_given_them(films, prior)
 @pytest.mark.parametrize("sigma", [0.1, 0.5])
 def test_it_takes_noise_off(films, prior, sigma):
     noisy = films[50:] + sigma * torch.randn(films[50:].shape, generator=stream(0, "noise"))
-    assert error(prior.denoise(noisy, sigma), films[50:]) < 0.5 * sigma**2
+    assert error(prior.denoise(noisy, sigma), films[50:]) < 0.6 * sigma**2
 
 
 def test_colours_go(films):

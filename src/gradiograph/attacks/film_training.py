@@ -19,7 +19,8 @@ FILMS = 16
 """Of a step: half of them behind noise, half to be restored."""
 LEARNING_RATE = 2e-3
 SIGMA = (-1.2, 1.4)
-"""Mean and standard deviation of the noise's logarithm (after Karras et al. 2022, section 5, with more of the strong noise that settles a layout)."""
+"""Mean and standard deviation of the noise's logarithm, after Karras et al. 2022, section 5, with more of the strong
+noise that settles a layout."""
 REHEARSED = 0.5
 """Share of the films to be restored that are an attack's own outputs, where there are some."""
 SAVE = 100
