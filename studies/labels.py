@@ -10,77 +10,92 @@ from __future__ import annotations
 
 import csv
 import sys
+from itertools import product
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 
-from gradiograph.attacks import Unmixing, infer_labels
-from gradiograph.audit import load_spec, plan
+from gradiograph.attacks import infer_labels
+from gradiograph.audit import Plan, load_spec, plan
 from gradiograph.audit.client import client_rounds, observe
 from gradiograph.core.random import stream
 from gradiograph.core.tensors import Batch
 from gradiograph.metrics import match
 
+if TYPE_CHECKING:
+    from gradiograph.core.attack import Attack, Observation
+
 SIZES = (4, 8, 16)
 BATCHES = 32
 ATTACKED = 4
-FIELDS = ("network", "protocol", "films", "batch", "seed", "true_count", "count", "assigned", "majority")
+KEYS = ("network", "protocol", "films", "batch")
+FIELDS = (*KEYS, "true_count", "count", "assigned", "majority")
 
 
 def main(file: Path, out: Path, weights: Path | None = None) -> None:
     """Write a row for each batch; rows that are there already are kept."""
     spec = load_spec(file, ())
     made = plan(spec, file.parent)
-    done = set()
-    if out.exists():
-        with out.open(newline="") as stream_in:
-            done = {tuple(row[field] for field in FIELDS[:5]) for row in csv.DictReader(stream_in)}
-    films = made.films.gallery
-    pixels, classes = torch.from_numpy(films.read()), torch.from_numpy(films.labels)
     attack = made.builder.make("attack", spec.attacks[0])
-    assert isinstance(attack, Unmixing)  # noqa: S101 - the study's own file
     networks = {"fresh": spec.task[0], **({"trained": {**spec.task[0], "weights": str(weights)}} if weights else {})}
+    done = _done(out)
     out.parent.mkdir(parents=True, exist_ok=True)
     with out.open("a", newline="") as sheet:
         writer = csv.DictWriter(sheet, FIELDS)
         if not done:
             writer.writeheader()
-        for network, config in networks.items():
-            for protocol_config in spec.protocol:
-                protocol = made.builder.make("protocol", protocol_config)
-                for size in SIZES:
-                    for batch in range(BATCHES):
-                        seed = spec.seeds[0] + batch
-                        key = (network, str(protocol_config["use"]), str(size), str(batch), str(seed))
-                        if key in done:
-                            continue
-                        generator = stream(seed, "labels", size)
-                        positive = int(torch.randint(size + 1, (1,), generator=generator))
-                        chosen = torch.cat(
-                            [
-                                torch.randperm(int((classes == label).sum()), generator=generator)[:count]
-                                + (int((classes == 0).sum()) if label else 0)
-                                for label, count in ((0, size - positive), (1, positive))
-                            ]
-                        )
-                        order = classes.argsort(stable=True)[chosen]
-                        private = Batch(pixels[order], classes[order])
-                        task = made.task(config, seed)
-                        seen = client_rounds(
-                            task, task.state(), private, protocol, made.builder.chain([]), seed, "labels"
-                        )
-                        observation = observe(task, *seen[0], protocol, made.builder.chain([]), spec.threat, None)
-                        count = int(infer_labels(observation, stream(seed, "count")).sum())
-                        assigned = ""
-                        if batch < ATTACKED:
-                            found = attack(observation, stream(seed, "attack"), lambda _: None)
-                            if found.targets is not None:
-                                labels = found.targets[match(found.images, private.images)]
-                                assigned = f"{float((labels == private.targets).double().mean()):.4f}"
-                        majority = max(positive, size - positive) / size
-                        row = (*key, positive, count, assigned, f"{majority:.4f}")
-                        writer.writerow(dict(zip(FIELDS, row, strict=True)))
-                        sheet.flush()
+        for network, protocol, size, batch in product(networks, spec.protocol, SIZES, range(BATCHES)):
+            key = (network, str(protocol["use"]), str(size), str(batch))
+            if key not in done:
+                values = _row(made, networks[network], protocol, attack, size, batch)
+                writer.writerow(dict(zip(FIELDS, (*key, *values), strict=True)))
+                sheet.flush()
+
+
+def _done(out: Path) -> set[tuple[str, ...]]:
+    if not out.exists():
+        return set()
+    with out.open(newline="") as sheet:
+        return {tuple(row[field] for field in KEYS) for row in csv.DictReader(sheet)}
+
+
+def _row(
+    made: Plan, config: dict[str, Any], protocol_config: dict[str, Any], attack: Attack, size: int, batch: int
+) -> tuple[object, ...]:
+    seed = made.spec.seeds[0] + batch
+    private = _films(made, size, seed)
+    positive = int(private.targets.sum())
+    protocol, open_channel = made.builder.make("protocol", protocol_config), made.builder.chain([])
+    task = made.task(config, seed)
+    (seen,) = client_rounds(task, task.state(), private, protocol, open_channel, seed, "labels")
+    observation = observe(task, *seen, protocol, open_channel, made.spec.threat, None)
+    count = int(infer_labels(observation, stream(seed, "count")).sum())
+    assigned = _assigned(attack, observation, private, seed) if batch < ATTACKED else ""
+    return positive, count, assigned, f"{max(positive, size - positive) / size:.4f}"
+
+
+def _films(made: Plan, size: int, seed: int) -> Batch:
+    """Films of the gallery, of which any number is of the last class."""
+    films, generator = made.films.gallery, stream(seed, "labels", size)
+    classes = torch.from_numpy(films.labels)
+    positive = int(torch.randint(size + 1, (1,), generator=generator))
+    chosen = []
+    for label, count in ((0, size - positive), (1, positive)):
+        of_class = (classes == label).nonzero().flatten()
+        chosen.append(of_class[torch.randperm(len(of_class), generator=generator)[:count]])
+    records = tuple(films.records[place] for place in torch.cat(chosen).tolist())
+    batch = type(films)(dataset=films.dataset, records=records)
+    return Batch(torch.from_numpy(batch.read()), torch.from_numpy(batch.labels))
+
+
+def _assigned(attack: Attack, observation: Observation, private: Batch, seed: int) -> str:
+    """The share of films that the attack gives their own label."""
+    found = attack(observation, stream(seed, "attack"), lambda _: None)
+    if found.targets is None:
+        return "none"
+    labels = found.targets[match(found.images, private.images)]
+    return f"{float((labels == private.targets).double().mean()):.4f}"
 
 
 if __name__ == "__main__":
