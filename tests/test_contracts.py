@@ -22,6 +22,7 @@ LPIPS_WEIGHTS = Path(__file__).parents[2] / "shared" / "weights" / "lpips"
 # defaults and has no line here fails its test: nobody is forgotten.
 SETTINGS = {
     ("attack", "spear"): [{"samples": 512}],
+    ("task", "vit"): [{"patch_size": 4, "width": 16, "depth": 1}],
     ("protocol", "fedavg"): [
         {"local_steps": 2, "learning_rate": 0.1},
         {"local_epochs": 1, "learning_rate": 0.1, "batch_size": 2, "momentum": 0.9, "weight_decay": 0.01},
@@ -54,10 +55,11 @@ QUICK = {"attack": {"steps": 2}, "data": {"image_size": 32, "patients": 12}}
 SLOW = {("task", "densenet121")}
 # Attacks that solve refuse the specimen, or its two films; they are held to the contract on what they are made for.
 ON_LENET = {"mask_differencing", "spear", "unmixing"}
-OF_ONE_FILM = {"r_gap"}
+OF_ONE_FILM = {"r_gap", "april"}
+ON_VIT = {"april"}
 # These read files, and have tests of their own below.
 FILES = ("folder", "dicom", "nifti", "decathlon", "medmnist", "monai")
-ON_DISK = {("data", name) for name in FILES} | {("task", "custom")}
+ON_DISK = {("data", name) for name in FILES} | {("task", "custom"), ("attack", "restored")}
 
 
 def settings_of(component):
@@ -92,11 +94,17 @@ def test_defence(component, settings):
     testing.check_defence(lambda: component.build(**component.check(settings)))
 
 
+def model_for(attack):
+    if attack in ON_VIT:
+        return registry.component("task", "vit").build((1, 16, 16), 7, patch_size=8, width=16, depth=1)
+    return registry.component("task", "lenet").build((1, 16, 16), 7) if attack in ON_LENET else None
+
+
 @pytest.mark.parametrize(("component", "settings"), of_kind("attack"))
 def test_attack(component, settings):
     testing.check_attack(
         lambda: component.build(**component.check(settings)),
-        task=registry.component("task", "lenet").build((1, 16, 16), 7) if component.name in ON_LENET else None,
+        task=model_for(component.name),
         batch_size=1 if component.name in OF_ONE_FILM else 2,
     )
 

@@ -1,6 +1,7 @@
 """Attacks: observation to reconstruction, each a choice of likelihood, parametrisation, prior and optimiser."""
 
 from gradiograph.attacks.analytic import Analytic
+from gradiograph.attacks.april import April
 from gradiograph.attacks.dlg import dlg
 from gradiograph.attacks.gradient_matching import gradient_matching
 from gradiograph.attacks.idlg import idlg
@@ -20,6 +21,7 @@ from gradiograph.attacks.unmixing import Unmixing
 
 __all__ = [
     "Analytic",
+    "April",
     "Fishing",
     "GradientMatching",
     "Imprint",

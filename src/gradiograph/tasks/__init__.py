@@ -11,6 +11,7 @@ from gradiograph.tasks.resnet18_groupnorm import resnet18_groupnorm
 from gradiograph.tasks.resnet_wide_head import resnet_wide_head
 from gradiograph.tasks.small_cnn import small_cnn
 from gradiograph.tasks.unet import unet
+from gradiograph.tasks.vit import vit
 from gradiograph.tasks.weights import check_state, load_into, load_state
 
 __all__ = [
@@ -31,4 +32,5 @@ __all__ = [
     "resnet_wide_head",
     "small_cnn",
     "unet",
+    "vit",
 ]
