@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 SIZES = (4, 8, 16)
 BATCHES = 32
-ATTACKED = 4
+ATTACKED = 2
 KEYS = ("network", "protocol", "films", "batch")
 FIELDS = (*KEYS, "true_count", "count", "assigned", "majority")
 

@@ -58,6 +58,7 @@ def test_every_task_of_the_room_is_in_the_table() -> None:
         "monai_unet",
         "small_cnn",
         "unet",
+        "vit",
     }
 
 
