@@ -22,7 +22,7 @@ from gradiograph.core.registry import build
 from gradiograph.core.tensors import Batch
 from gradiograph.core.threat import ThreatModel
 from gradiograph.data.phantom import phantom
-from gradiograph.defences import GaussianNoise
+from gradiograph.defences import GaussianNoise, TopK
 from gradiograph.log import Log
 from gradiograph.metrics import match
 from gradiograph.protocols import FedAvg, FedSGD
@@ -228,3 +228,9 @@ def test_the_verb_names_the_sign_and_ends_with_1(tmp_path):
         result = CliRunner().invoke(app, ["inspect", str(tmp_path / "audit.toml"), str(tmp_path / f"{name}.pt")])
         assert result.exit_code == (name == "bad"), result.output
         assert ("Do not train" in result.output) == (name == "bad")
+
+
+def test_an_imprint_whose_rows_were_dropped_finds_fewer_films_and_nothing_infinite(films, prior):
+    found, _ = attacked(Imprint(prior=prior), films[:6], FedSGD(), Chain(stages=(TopK(sparsity=0.999),)))
+    assert "partial" in found.flags
+    assert bool(torch.isfinite(found.images).all())

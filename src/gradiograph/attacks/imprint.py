@@ -126,11 +126,12 @@ class Imprint(Attack):
         films = []
         for place in range(len(parts) - 1):
             step, first = means[place] - means[place + 1], parts[place + 1].start
-            brightness = (thresholds[first - 1] + thresholds[first]) / 2
+            if not float(step.mean()):
+                continue
+            scale = (thresholds[first - 1] + thresholds[first]) / 2 / step.mean()
             lengths = torch.tensor([part.stop - part.start for part in (parts[place], parts[place + 1])])
-            film = step * (brightness / step.mean())
-            noise = _spread(rows, parts) * float((1 / lengths).sum().sqrt()) * float((brightness / step.mean()).abs())
-            films.append(_likeliest(film.float().reshape(task.image_shape), noise, prior))
+            noise = _spread(rows, parts) * float((1 / lengths).sum().sqrt() * scale.abs())
+            films.append(_likeliest((step * scale).float().reshape(task.image_shape), noise, prior))
         mean = torch.full(task.image_shape, 0.5) if prior is None else prior.images(torch.zeros(1, len(prior.std)))[0]
         missing = count - len(films)
         flags = [*(["approximate"] if (observation.local_steps or 1) > 1 else []), *(["partial"] if missing else [])]
