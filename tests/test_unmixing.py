@@ -24,6 +24,7 @@ from gradiograph.data.phantom import phantom
 from gradiograph.defences import GaussianNoise, SignSGD, TopK
 from gradiograph.metrics import match
 from gradiograph.protocols import FedAvg, FedSGD
+from gradiograph.testing import load_rooms
 
 SIDE = 16
 FEW_STEPS = FedAvg(local_steps=3, learning_rate=1e-4)
@@ -305,3 +306,16 @@ def test_a_model_without_a_trained_dense_layer_is_refused_before_anything_runs()
     task = network(lambda: nn.Conv2d(1, 2, SIDE), nn.Flatten)
     with pytest.raises(BadSetting, match="trained dense layer"):
         Unmixing().check(task)
+
+
+def test_behind_a_deep_network_inputs_that_are_not_taken_as_exact_leave_the_prior_a_say(tmp_path):
+    films = torch.from_numpy(phantom(image_size=32, patients=60).read(list(range(60))))[:, :1]
+    save_prior(fit_eigen(films[10:], 40), tmp_path / "prior.npz", ["somebody else"])
+    load_rooms()
+    task = build("task", {"use": "small_cnn", "num_classes": 2}, (1, 32, 32), 0)
+    seen = observe(task, Batch(films[:1], torch.tensor([1])), knows_labels=False)
+    errors = {}
+    for tolerance in (0.0, 0.1):
+        attack = Unmixing(prior=tmp_path / "prior.npz", steps=100, tolerance=tolerance)
+        errors[tolerance] = float((attack(seen, stream(0, "attack"), ignore).images - films[:1]).square().mean())
+    assert errors[0.1] < 0.3 * errors[0.0]
