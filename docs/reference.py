@@ -57,6 +57,9 @@ def pages() -> dict[str, str]:
         name = readme.parent.name
         text = readme.read_text(encoding="utf-8")
         text = re.sub(r"\]\(\.\./(\w+)/README\.md\)", r"](\1.md)", text)
+        for chart in re.findall(r"\]\((\w+\.svg)\)", text):
+            made[f"studies/{name}-{chart}"] = (readme.parent / chart).read_text(encoding="utf-8")
+        text = re.sub(r"\]\((\w+\.svg)\)", rf"]({name}-\1)", text)
         made[f"studies/{name}.md"] = text.replace("](../../../docs/", "](../")
     return made
 
