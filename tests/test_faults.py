@@ -77,6 +77,9 @@ class Failing:
     def __init__(self, attack):
         self.attack = attack
 
+    def plant(self, task, state):
+        return self.attack.plant(task, state)
+
     def __call__(self, observation, *rest):
         if observation.defence.stages:
             msg = "cannot read /home/patient-7/film.png"

@@ -14,9 +14,9 @@ from torch import nn
 import gradiograph.attacks
 import gradiograph.protocols
 import gradiograph.tasks  # noqa: F401 - registers the tasks
-from gradiograph.attacks.eigen import require_disjoint
 from gradiograph.audit.client import client_update, observe
 from gradiograph.core.defence import Chain
+from gradiograph.core.fitted import require_disjoint
 from gradiograph.core.random import stream
 from gradiograph.core.registry import build
 from gradiograph.core.tensors import Batch, Reconstruction
