@@ -1,5 +1,6 @@
 """What a malicious server plants, on known answers: films alone in a bin, units that fire for one; and the check."""
 
+from dataclasses import replace
 from statistics import median
 
 import pytest
@@ -22,7 +23,7 @@ from gradiograph.core.registry import build
 from gradiograph.core.tensors import Batch
 from gradiograph.core.threat import ThreatModel
 from gradiograph.data.phantom import phantom
-from gradiograph.defences import GaussianNoise, TopK
+from gradiograph.defences import GaussianNoise
 from gradiograph.log import Log
 from gradiograph.metrics import match
 from gradiograph.protocols import FedAvg, FedSGD
@@ -230,7 +231,13 @@ def test_the_verb_names_the_sign_and_ends_with_1(tmp_path):
         assert ("Do not train" in result.output) == (name == "bad")
 
 
-def test_an_imprint_whose_rows_were_dropped_finds_fewer_films_and_nothing_infinite(films, prior):
-    found, _ = attacked(Imprint(prior=prior), films[:6], FedSGD(), Chain(stages=(TopK(sparsity=0.999),)))
+def test_an_imprint_whose_rows_were_dropped_finds_nothing_and_says_so(films, prior):
+    attack, task = Imprint(prior=prior), lenet()
+    planted, _ = attack.plant(task, task.state())
+    seen = observe(planted, Batch(films[:3], torch.tensor([0, 1, 0])), threat=MALICIOUS)
+    (state, update), *_ = seen.rounds
+    dropped = {**update.tensors, "imprint.weight": torch.zeros_like(update.tensors["imprint.weight"])}
+    found = attack(replace(seen, rounds=((state, replace(update, tensors=dropped)),)), stream(0, "attack"), ignore)
     assert "partial" in found.flags
+    assert torch.equal(found.images[0], found.images[2])
     assert bool(torch.isfinite(found.images).all())

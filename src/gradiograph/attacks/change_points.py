@@ -75,7 +75,8 @@ def _certain(blocks: Tensor, sums: Tensor, cost: Tensor, ends: list[int], width:
         left = len(cost) - len(ends)
         within = sum(float(cost[low, high]) for low, high in pairwise(ends))
         noise = within / (width * left) if left > 0 else 0.0
-        doubt = [square / max(CERTAIN * noise * gain, ROUNDING * max(s for s, _ in found)) for square, gain in found]
+        least = max(ROUNDING * max(square for square, _ in found), torch.finfo(torch.float64).tiny)
+        doubt = [square / max(CERTAIN * noise * gain, least) for square, gain in found]
         weakest = min(range(len(doubt)), key=doubt.__getitem__)
         if doubt[weakest] > 1:
             break
