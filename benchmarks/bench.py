@@ -60,6 +60,9 @@ def contestants(a_round: Round) -> dict[str, Contestant]:
     """The plain search first, then every registered attack that searches by steps; `map` by its midpoint."""
     entered: dict[str, Contestant] = {PLAIN: lambda count: list(a_round.plain(timed_steps=count).seconds)}
     for name in a_round.case.attacks or [entry.name for entry in registry.components("attack")]:
+        if any(setting.is_required() for setting in registry.component("attack", name).settings.model_fields.values()):
+            print(f"{name} is made of another attack: not timed")
+            continue
         attack = registry.build("attack", {"use": name})
         if not isinstance(attack, GradientMatching | MaximumAPosteriori):
             print(f"{name} does not search by steps: not timed")
