@@ -30,8 +30,8 @@ def rog(
     Yue et al. 2023, section 4. As in the authors' code the latent starts from U(0, 1), is upsampled bicubically, and
     the learning rate falls to a tenth along half a cosine.
 
-    Differs from the paper: its learned refinement of the upsampled image is an attack around it, `restored`; see also `GradientMatching`
-    and `likelihoods.squared_error`.
+    Differs from the paper: its learned refinement of the upsampled image is an attack around this one, `restored`; see
+    also `GradientMatching` and `likelihoods.squared_error`.
 
     Args:
         steps: Of Adam; the paper takes 100.
