@@ -125,7 +125,7 @@ class SeenLayer:
     @property
     def bias_gradient(self) -> Tensor | None:
         """(U,), None where the layer has no bias that trains."""
-        return self.gradient.get(_bias(self.weight))
+        return self.gradient.get(bias_of(self.weight))
 
     def one_input(self, labels: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """The inputs (n, D) that one image can have had, best first, and the label of each (n,) where it was needed.
@@ -154,7 +154,7 @@ class SeenLayer:
         self, direction: Tensor, left: Tensor, label: int, *, one_signed: bool, slack: float = AS_GOOD
     ) -> list[tuple[float, float]]:
         slope = self.state[self.weight] @ direction
-        offset = self.state.get(_bias(self.weight), torch.zeros_like(slope))
+        offset = self.state.get(bias_of(self.weight), torch.zeros_like(slope))
         # A slope of exactly zero says that the unit was found not to fire; noise in the direction may contradict it.
         fires = left != 0
         return input_scales(
@@ -175,7 +175,7 @@ class SeenLayer:
 
     def steady_units(self, inputs: Tensor) -> Tensor:
         """Which units (U,), 1.0 or 0.0, fire or not for each of these inputs (B, D) all along the client's path."""
-        middle = inputs @ self.state[self.weight].T + self.state.get(_bias(self.weight), 0.0)
+        middle = inputs @ self.state[self.weight].T + self.state.get(bias_of(self.weight), 0.0)
         drift = self.scale * (inputs @ self.gradient[self.weight].T)
         return (middle.abs() > 0.75 * drift.abs()).all(dim=0).to(inputs)
 
@@ -214,7 +214,7 @@ class SeenLayer:
 
     def _likeliest(self, inputs: Tensor, slope: Tensor) -> int:
         """The label whose slopes for these inputs (D,) point most along a slope (U,)."""
-        outputs = (inputs @ self.state[self.weight].T + self.state.get(_bias(self.weight), 0.0))[None]
+        outputs = (inputs @ self.state[self.weight].T + self.state.get(bias_of(self.weight), 0.0))[None]
         labels = range(max(2, self.task.num_classes))
         along = [slopes_above(self.task, self.state, self.weight, outputs, label)[0] @ slope for label in labels]
         return int(torch.stack(along).argmax())
@@ -260,7 +260,8 @@ class SeenLayer:
         return (head[0] - head[1]).to(self.gradient[self.weight]) if follows else None
 
 
-def _bias(weight: str) -> str:
+def bias_of(weight: str) -> str:
+    """The name of the bias of the layer with this weight."""
     return f"{weight.removesuffix('weight')}bias"
 
 

@@ -115,6 +115,11 @@ def fit_eigen(films: Tensor, components: int) -> EigenPrior:
     )
 
 
+def mean_image(prior: EigenPrior | None, image_shape: tuple[int, ...]) -> Tensor:
+    """What is shown (C, H, W) in place of an image that was not found: the prior's mean, grey without a prior."""
+    return torch.full(image_shape, 0.5) if prior is None else prior.images(torch.zeros(1, len(prior.std)))[0]
+
+
 def variance_explained(prior: EigenPrior, films: Tensor) -> float:
     """The share of the films' squared distance from the prior's mean that its components hold, in [0, 1].
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from math import ceil, cos, pi
 from typing import TYPE_CHECKING, Any
@@ -44,6 +44,12 @@ def layer_inputs(task: Task, state: Tensors, weight: str) -> Features:
         return calls.inputs[weight][0], outputs
 
     return features
+
+
+def inputs_of(features: Features, blocks: Iterable[Tensor]) -> Tensor:
+    """The layer's inputs (N, D) for all images of these blocks, without a graph."""
+    with torch.no_grad():
+        return torch.cat([features(block)[0] for block in blocks])
 
 
 @dataclass(frozen=True, kw_only=True)

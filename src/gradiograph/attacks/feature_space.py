@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from gradiograph.attacks.feature_inversion import layer_inputs
+from gradiograph.attacks.feature_inversion import inputs_of, layer_inputs
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -47,8 +47,8 @@ def feature_space(layer: SeenLayer, prior: EigenPrior, generator: torch.Generato
     """
     features = layer_inputs(layer.task, layer.state, layer.weight)
     latents = torch.randn(films, len(prior.std), generator=generator)
+    drawn = inputs_of(features, (prior.images(latent).clamp(0, 1) for latent in torch.split(latents, BLOCK)))
     with torch.no_grad():
-        drawn = torch.cat([features(prior.images(latent).clamp(0, 1))[0] for latent in torch.split(latents, BLOCK)])
         values, vectors = torch.linalg.eigh((drawn @ drawn.T).double())
         kept = values > SMALLEST * values[-1]
         basis = (vectors[:, kept] / values[kept].sqrt()).T.to(drawn) @ drawn

@@ -14,7 +14,7 @@ from pydantic import Field
 from torch import nn
 
 from gradiograph.attacks.change_points import segments
-from gradiograph.attacks.eigen import EigenPrior, load_prior
+from gradiograph.attacks.eigen import EigenPrior, load_prior, mean_image
 from gradiograph.attacks.likelihoods import seen_update
 from gradiograph.core.attack import Attack
 from gradiograph.core.random import stream
@@ -132,7 +132,7 @@ class Imprint(Attack):
             lengths = torch.tensor([part.stop - part.start for part in (parts[place], parts[place + 1])])
             noise = _spread(rows, parts) * float((1 / lengths).sum().sqrt() * scale.abs())
             films.append(_likeliest((step * scale).float().reshape(task.image_shape), noise, prior))
-        mean = torch.full(task.image_shape, 0.5) if prior is None else prior.images(torch.zeros(1, len(prior.std)))[0]
+        mean = mean_image(prior, task.image_shape)
         missing = count - len(films)
         flags = [*(["approximate"] if (observation.local_steps or 1) > 1 else []), *(["partial"] if missing else [])]
         progress(1.0)

@@ -13,9 +13,9 @@ import torch
 from pydantic import Field
 from torch.nn.functional import normalize
 
-from gradiograph.attacks.dense_layer import SeenLayer, first_dense_layer
-from gradiograph.attacks.eigen import EigenPrior, load_prior
-from gradiograph.attacks.feature_inversion import FeatureInversion, layer_inputs
+from gradiograph.attacks.dense_layer import SeenLayer, bias_of, first_dense_layer
+from gradiograph.attacks.eigen import EigenPrior, load_prior, mean_image
+from gradiograph.attacks.feature_inversion import FeatureInversion, inputs_of, layer_inputs
 from gradiograph.attacks.mixture import Mixture
 from gradiograph.attacks.pure_units import pure_rows
 from gradiograph.attacks.unmixing import search_images
@@ -130,14 +130,12 @@ class _Planted(Attack):
     def plant(self, task: Task, state: Tensors) -> tuple[Task, Tensors]:
         """The same model with other rows in its first dense layer, and no bias there."""
         weight, prior, draws = first_dense_layer(task), self._load(task), stream(0, "trap weights")
-        inputs = layer_inputs(task, state, weight)
-        with torch.no_grad():
-            films = torch.rand(FILMS, *task.image_shape, generator=draws)
-            if prior is not None:
-                films = prior.images(torch.randn(FILMS, len(prior.std), generator=draws)).clamp(0, 1)
-            features = torch.cat([inputs(block)[0] for block in torch.split(films.to(state[weight]), BLOCK)])
+        films = torch.rand(FILMS, *task.image_shape, generator=draws)
+        if prior is not None:
+            films = prior.images(torch.randn(FILMS, len(prior.std), generator=draws)).clamp(0, 1)
+        features = inputs_of(layer_inputs(task, state, weight), torch.split(films.to(state[weight]), BLOCK))
         rows = self._rows(state[weight], features, draws)
-        bias = f"{weight.removesuffix('weight')}bias"
+        bias = bias_of(weight)
         return task, {**state, weight: rows} | ({bias: torch.zeros_like(state[bias])} if bias in state else {})
 
     @abstractmethod
@@ -162,7 +160,7 @@ class _Planted(Attack):
         layer = SeenLayer.of(observation, first_dense_layer(task), generator)
         gradient = layer.gradient[layer.weight]
         inputs = self._inputs(gradient, layer.two_class_scale(), count)
-        mean = torch.full(task.image_shape, 0.5) if prior is None else prior.images(torch.zeros(1, len(prior.std)))[0]
+        mean = mean_image(prior, task.image_shape)
         images, labels = mean[None][:0], None
         values: list[float] = []
         if len(inputs):

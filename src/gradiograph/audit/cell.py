@@ -203,8 +203,7 @@ def _observation(made: Plan, log: Log, cell: GridCell) -> Observation:
     if start is None:
         msg = f"The training that cell {cell.id} attacks never came to round {cell.round}. Start a new run."
         raise LogProblem(msg)
-    if not cell.control.startswith(ORACLE):
-        task, start = build_attack(made.builder, cell.attack or {}).plant(task, start)
+    task, start = build_attack(made.builder, cell.attack or {}).plant(task, start)
     targets = made.films.victims[cell.batch].targets(task)
     if made.captured and cell.batch == 0:
         rounds: tuple[Round, ...] = ((start, made.captured.update),)

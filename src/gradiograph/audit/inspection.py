@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch.nn.functional import normalize
 
-from gradiograph.attacks.dense_layer import first_dense_layer
-from gradiograph.attacks.feature_inversion import layer_inputs
+from gradiograph.attacks.dense_layer import bias_of, first_dense_layer
+from gradiograph.attacks.feature_inversion import inputs_of, layer_inputs
 from gradiograph.core.errors import BadSetting
 from gradiograph.tasks.weights import load_state
 
@@ -117,10 +117,8 @@ def rare_units(task: Task, state: Tensors, films: Tensor) -> list[Sign]:
         weight = first_dense_layer(task)
     except BadSetting:
         return []
-    inputs = layer_inputs(task, state, weight)
-    with torch.no_grad():
-        seen = torch.cat([inputs(block)[0] for block in torch.split(films, BLOCK)])
-    bias = state.get(f"{weight.removesuffix('weight')}bias", torch.zeros(()))
+    seen = inputs_of(layer_inputs(task, state, weight), torch.split(films, BLOCK))
+    bias = state.get(bias_of(weight), torch.zeros(()))
     fires = (seen @ state[weight].T + bias > 0).double().mean(dim=0)
     rare = float(((fires > 0) & (fires <= RARE)).sum() / (fires > 0).sum().clamp_min(1))
     what = f"share of the units that fire for at most {100 * RARE:.0f} % of your films"

@@ -22,6 +22,7 @@ from gradiograph.core.random import stream
 from gradiograph.core.tensors import Batch
 from gradiograph.log.atomic import write_file
 from gradiograph.metrics import match
+from gradiograph.metrics.psnr import decibels
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -193,9 +194,5 @@ def _measured(
     to_trained = torch.cdist(drawn, equal.flatten(1)).min(dim=1).values
     near = (to_trained < torch.cdist(drawn, others.flatten(1)).min(dim=1).values).double().mean()
     mean = trained.mean(dim=0, keepdim=True).expand_as(others)
-    return _psnr(seen, others), _psnr(prior.restore(seen), others), _psnr(mean, others), float(near)
-
-
-def _psnr(images: Tensor, films: Tensor) -> float:
-    squares = (images - films).square().flatten(1).mean(dim=1).clamp_min(1e-10)
-    return float((-10 * squares.log10()).mean())
+    quality = [float(decibels(images, others).mean()) for images in (seen, prior.restore(seen), mean)]
+    return quality[0], quality[1], quality[2], float(near)

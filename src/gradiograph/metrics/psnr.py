@@ -16,6 +16,11 @@ if TYPE_CHECKING:
 LIMIT_DB = 100.0
 
 
+def decibels(guess: Tensor, truth: Tensor) -> Tensor:
+    """The peak signal-to-noise ratio (B,) of images (B, C, H, W) in [0, 1], at most `LIMIT_DB`."""
+    return -10 * mean_squared_error(guess, truth).clamp(min=10 ** (-LIMIT_DB / 10)).log10()
+
+
 @register("metric", "psnr")
 def psnr() -> Metric:
     """Peak signal-to-noise ratio per record, 10 log10(1 / MSE) in dB; larger = more leaked.
@@ -27,7 +32,6 @@ def psnr() -> Metric:
     """
 
     def measure(guess: Tensor, truth: Tensor, _: ScoringContext) -> Tensor:
-        floor = 10 ** (-LIMIT_DB / 10)
-        return -10 * mean_squared_error(guess, truth).clamp(min=floor).log10()
+        return decibels(guess, truth)
 
     return single_score("psnr", "dB", measure, larger_leaks_more=True)
