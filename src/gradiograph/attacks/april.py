@@ -40,11 +40,10 @@ class April(Attack):
     that of the token, dL/de_i = dL/dz_i, and the embedding's is dL/dW = sum_i dL/dz_i p_i^T: D equations for each pixel
     of the N patches. From D >= N on they determine the image, whatever stands above (Lu et al. 2022, section 4, on what
     the gradient of the places gives away). Both gradients are scaled alike, so a delta serves as well.
+    Under noise the equations soon tell nothing: the slopes differ little from patch to patch.
 
     Differs from the paper: its closed form goes through the first attention's weights, and needs a block without a
     residual connection; this one does not look at the blocks.
-
-    Under noise they soon do not: the slopes differ little from patch to patch, so the equations are badly conditioned.
 
     Flags: "approximate": the update sums several local steps.
     """
