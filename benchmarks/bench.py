@@ -15,12 +15,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from statistics import median
-from time import perf_counter
 from typing import TYPE_CHECKING
 
 import torch
 
-from cases import BATCH, CASES, PLAIN, SEED, Case, Round, observed
+from cases import BATCH, CASES, PLAIN, SEED, Case, Round, clock, observed
 from equal_quality import compare, print_quality
 from federation_cost import print_memory, print_seconds
 from gradiograph.attacks import GradientMatching, MaximumAPosteriori
@@ -41,10 +40,10 @@ class EnoughSteps(Exception):
 
 def attack_steps(attack: Attack, observation: Observation, count: int) -> list[float]:
     """The seconds of each of the attack's first `count` steps; the first includes setting up."""
-    times = [perf_counter()]
+    times = [clock()]
 
     def progress(_: float) -> None:
-        times.append(perf_counter())
+        times.append(clock())
         if len(times) > count:
             raise EnoughSteps
 
@@ -85,8 +84,8 @@ def measure(a_round: Round, repeats: int, steps: int) -> dict[str, list[float]]:
     return seconds
 
 
-def report(case: Case, size: int, seconds: dict[str, list[float]], *, busy: bool) -> None:
-    """Print the table of a case; on a busy machine without a word about times from elsewhere."""
+def report(case: Case, size: int, seconds: dict[str, list[float]], *, comparable: bool) -> None:
+    """Print the table of a case; where times from elsewhere are no measure of this machine, without a word of them."""
     yardstick = median(seconds[PLAIN])
     print(f"\n{case.task}, FedAvg of {case.local_steps} steps, batch {BATCH}, 3 x {size} x {size}: seconds a step")
     print(f"{'attack':<48}{'median':>9}{'least':>9}{'most':>9}{'n':>4}{'plain / median':>16}")
@@ -95,7 +94,7 @@ def report(case: Case, size: int, seconds: dict[str, list[float]], *, busy: bool
         print(
             f"{name:<48}{middle:>9.3f}{min(values):>9.3f}{max(values):>9.3f}{len(values):>4}{yardstick / middle:>16.1f}"
         )
-    if size == 128 and not busy:
+    if size == 128 and comparable:
         least, most = case.released
         seen = f"{least}" if least == most else f"{least} to {most}"
         verdict = "is not slower than that" if yardstick <= most else "is slower than that here"
@@ -109,6 +108,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--repeats", type=int, help="turns of each contestant; default: 3 for lenet, 2 for the other")
     parser.add_argument("--steps", type=int, default=1, help="steps that count in each turn; 0: no first table")
     parser.add_argument("--threads", type=int, help="default: as torch chooses")
+    parser.add_argument("--device", default="cpu", help="of the attacks: cpu, or cuda")
     parser.add_argument("--size", type=int, default=128, help="height and width of the images, divisible by 4")
     parser.add_argument("--plain-steps", type=int, default=100, help="of the second table; 0: no second table")
     parser.add_argument("--federation-rounds", type=int, default=5, help="of the last tables; 0: none of these")
@@ -116,7 +116,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     if options.threads:
         torch.set_num_threads(options.threads)
-    print(f"torch {torch.__version__}, {torch.get_default_dtype()}, {torch.get_num_threads()} threads", flush=True)
+    where = torch.cuda.get_device_name() if options.device == "cuda" else f"{torch.get_num_threads()} threads"
+    print(f"torch {torch.__version__}, {torch.get_default_dtype()}, {where}", flush=True)
     load, cores = os.getloadavg()[0], os.cpu_count() or 1
     busy = load > cores / 4
     if busy:
@@ -126,10 +127,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for case in CASES:
         if options.tasks and case.task not in options.tasks:
             continue
-        a_round = observed(case, options.size)
+        a_round = observed(case, options.size, options.device)
         if options.steps:
             repeats = options.repeats or case.repeats
-            report(case, options.size, measure(a_round, repeats, options.steps), busy=busy)
+            report(
+                case,
+                options.size,
+                measure(a_round, repeats, options.steps),
+                comparable=not busy and options.device == "cpu",
+            )
         if options.plain_steps:
             print_quality(case, options.size, compare(a_round, options.plain_steps, options.public_patients))
     if options.federation_rounds:

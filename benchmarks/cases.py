@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from time import perf_counter
 from typing import TYPE_CHECKING
 
 import torch
@@ -93,15 +94,23 @@ def phantom(size: int, patients: int = 700) -> Dataset:
     return data
 
 
-def observed(case: Case, size: int) -> Round:
+def clock() -> float:
+    """Seconds, read when all that was given to a GPU is done."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return perf_counter()
+
+
+def observed(case: Case, size: int, device: str = "cpu") -> Round:
     """A round on the first films of the phantom's test split, both classes in turn; the server knows the labels."""
     task = registry.build("task", {"use": case.task}, (3, size, size), SEED)
+    task.model.to(device)
     settings = {"use": "fedavg", "local_steps": case.local_steps, "learning_rate": LOCAL_LEARNING_RATE}
     protocol = registry.build("protocol", settings)
     data = phantom(size)
     victims = data.select(split="test")[:BATCH]
-    films = torch.from_numpy(data.read([record.index for record in victims]))
-    labels = torch.tensor([record.label for record in victims])
+    films = torch.from_numpy(data.read([record.index for record in victims])).to(device)
+    labels = torch.tensor([record.label for record in victims], device=device)
     state = task.state()
     update = client_update(task, state, Batch(films, labels), protocol, Chain(), SEED)
     threat = ThreatModel(knows_labels=True, public_data=True)

@@ -21,12 +21,11 @@ from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from cases import BATCH, PLAIN, SEED, Case, Round, phantom
+from cases import BATCH, PLAIN, SEED, Case, Round, clock, phantom
 from gradiograph.attacks.eigen import fit_eigen, load_prior, save_prior
 from gradiograph.core import registry
 from gradiograph.core.random import stream
@@ -100,7 +99,7 @@ def compare(
     plain, whole = plain_run(a_round, plain_steps)
     told(PLAIN, plain)
     with fitted_prior(a_round.films.shape[-1], public_patients) as (path, fitting):
-        mean = load_prior(path, tuple(a_round.films.shape[1:])).mean.view(a_round.films[0, 0].shape)
+        mean = load_prior(path, tuple(a_round.films.shape[1:])).mean.view(a_round.films[0, 0].shape).to(a_round.films)
         runs = {}
         for name, (settings, rungs) in ladders.items():
             prior = {"prior": str(path)} if name.endswith("prior") else {}
@@ -121,10 +120,10 @@ def plain_run(a_round: Round, steps: int) -> tuple[Run, Run]:
 
 def attack_run(a_round: Round, settings: Mapping[str, Any], steps: int, target: float) -> Run:
     """One whole run of an attack, and whether it reaches this PSNR."""
-    started = perf_counter()
+    started = clock()
     attack = registry.build("attack", {**settings, "steps": steps})
     result = attack(a_round.observation, stream(SEED, "attack"), lambda _: None)
-    seconds = perf_counter() - started
+    seconds = clock() - started
     found = psnr(result.images, a_round.films)
     return Run(steps, found, seconds, as_good=found >= target)
 
@@ -147,7 +146,7 @@ def first_as_good(climb: Iterator[Run]) -> Run:
 
 def psnr(images: Tensor, films: Tensor) -> float:
     """Mean over the films of the PSNR in dB, matched and clamped to [0, 1]."""
-    images = images.detach().clamp(0, 1)
+    images = images.detach().to(films).clamp(0, 1)
     errors = (images[match(images, films)] - films).square().flatten(1).mean(dim=1)
     return float(-10 * errors.clamp_min(1e-10).log10().mean())
 
@@ -155,7 +154,7 @@ def psnr(images: Tensor, films: Tensor) -> float:
 @contextmanager
 def fitted_prior(size: int, patients: int) -> Iterator[tuple[Path, float]]:
     """A file with the principal components of these public patients' films, and the seconds that fitting it took."""
-    started = perf_counter()
+    started = clock()
     data = phantom(size)
     public = data.select(split="train")[:patients]
     films = torch.from_numpy(data.read([record.index for record in public]))
@@ -163,7 +162,7 @@ def fitted_prior(size: int, patients: int) -> Iterator[tuple[Path, float]]:
         path = Path(folder) / "prior.npz"
         components = min(COMPONENTS, len(public) // 2, size**2)
         save_prior(fit_eigen(films, components), path, [record.patient for record in public])
-        yield path, perf_counter() - started
+        yield path, clock() - started
 
 
 def print_quality(case: Case, size: int, quality: Quality) -> None:

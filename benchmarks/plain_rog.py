@@ -59,7 +59,7 @@ def plain_rog(
     """
     channels, height, width = image_shape
     start = torch.rand(len(labels), channels, height // factor, width // factor, generator=generator)
-    latent = start.requires_grad_()
+    latent = start.to(labels.device).requires_grad_()
     before = {name: parameter.detach().requires_grad_() for name, parameter in network.named_parameters()}
     # The relative error: Adam's epsilon would matter beside squared errors of 1e-12.
     scale = sum(float(tensor.square().sum()) for tensor in seen.values())

@@ -45,7 +45,7 @@ def first_dense_layer(task: Task) -> str:
     dense = [f"{name}.weight" for name, layer in task.model.named_modules() if isinstance(layer, nn.Linear)]
     weights = {name: state[name] for name in dense if name in task.trainable}
     with torch.no_grad(), DenseCalls(weights, {}) as calls:
-        task.forward(state, torch.zeros(2, *task.image_shape))
+        task.forward(state, torch.zeros(2, *task.image_shape).to(next(iter(state.values()))))
     for name in weights:
         if [inputs.ndim for inputs in calls.inputs[name]] == [2]:
             return name

@@ -121,7 +121,7 @@ def _misfit(chosen: Tensor, points: Tensor, weight: Tensor) -> Tensor:
     """How badly the points are subset sums of each choice, up to the sign of each summand: (n,)."""
     singular = torch.linalg.svdvals(chosen)
     regular = singular[:, -1] > 1e-3 * singular[:, 0]
-    safe = torch.where(regular[:, None, None], chosen, torch.eye(chosen.shape[1]))
+    safe = torch.where(regular[:, None, None], chosen, torch.eye(chosen.shape[1]).to(chosen))
     up, down = _off(safe, points, weight)
     return torch.where(regular, torch.minimum(up, down).sum(dim=1), torch.inf)
 
