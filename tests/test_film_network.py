@@ -12,7 +12,8 @@ from gradiograph.attacks import MaximumAPosteriori, Restored
 from gradiograph.attacks.batch_statistics import batch_statistics, statistics_misfit
 from gradiograph.attacks.denoising import DenoisingPrior
 from gradiograph.attacks.film_network import FilmNetwork, FilmPrior, load_film_prior, pack_film_prior
-from gradiograph.attacks.film_training import SAVE, Rehearsal, degrade, fit_film_network
+from gradiograph.attacks.film_training import Rehearsal, degrade, fit_film_network
+from gradiograph.attacks.network_training import SAVE
 from gradiograph.audit import load_spec, plan, train_restorer
 from gradiograph.cli import app
 from gradiograph.core.errors import BadInput, BadSetting, MissingKnowledge

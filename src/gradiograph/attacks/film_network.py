@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import io
-import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gradiograph.core.errors import BadInput
-from gradiograph.core.fitted import owners, read_arrays
+from gradiograph.attacks.network_file import load_network, pack_network
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -22,7 +18,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 FORMAT = "gradiograph film network 1"
-TRAIN = "Write one with `gradiograph prior train FILE --kind restorer`."
 WIDTHS = (16, 32, 64, 96, 128)
 GROUP = 8
 SPREAD = 0.25
@@ -107,15 +102,18 @@ class FilmPrior:
 
     def restore(self, images: Tensor) -> Tensor:
         """The films that an attack's outputs (B, C, H, W) in [0, 1] show, the same shape and range, grey."""
-        with torch.no_grad():
-            found = [self.network(part, torch.full((len(part),), RAW), raw=True) for part in torch.split(images, BLOCK)]
-        return torch.cat(found).clamp(0, 1).expand(-1, images.shape[1], -1, -1).contiguous()
+        found = torch.cat([self._films(part, RAW, raw=True) for part in torch.split(images, BLOCK)])
+        return found.clamp(0, 1).expand(-1, images.shape[1], -1, -1).contiguous()
 
     def denoise(self, images: Tensor, sigma: float) -> Tensor:
         """The expected films (B, C, H, W) behind images that are films plus noise of this standard deviation."""
+        return self._films(images, sigma, raw=False).expand(-1, images.shape[1], -1, -1)
+
+    def _films(self, images: Tensor, sigma: float, *, raw: bool) -> Tensor:
         with torch.no_grad():
-            found: Tensor = self.network(images, torch.full((len(images),), sigma).to(images), raw=False)
-        return found.expand(-1, images.shape[1], -1, -1)
+            network = self.network.to(images.device)
+            films: Tensor = network(images, torch.full((len(images),), sigma).to(images), raw=raw)
+        return films
 
     def sample(self, count: int, generator: torch.Generator, steps: int = 18) -> Tensor:
         """Films (count, C, H, W) in [0, 1] that the network believes in, by Euler's method from noise."""
@@ -128,52 +126,21 @@ class FilmPrior:
 
 
 def pack_film_prior(prior: FilmPrior, patients: Iterable[str], key: bytes) -> bytes:
-    """The prior as arrays without pickle, with its patients as pseudonyms under a key that lies beside them."""
-    buffer = io.BytesIO()
-    weights = {f"weights.{name}": tensor.numpy(force=True) for name, tensor in prior.network.state_dict().items()}
-    np.savez(
-        buffer,
-        format=np.array(FORMAT),
-        image_shape=np.array(prior.image_shape, dtype=np.int64),
-        card=np.array(json.dumps(dict(prior.card))),
-        **owners(patients, key),
-        **weights,
-    )
-    return buffer.getvalue()
+    """The prior as arrays without pickle; see `network_file.pack_network`."""
+    return pack_network(FORMAT, prior.network, prior.image_shape, prior.card, patients, key)
 
 
 def load_film_prior(path: Path, image_shape: tuple[int, ...]) -> FilmPrior:
-    """Read what `pack_film_prior` wrote; never runs code that the file holds.
-
-    Args:
-        path: The file.
-        image_shape: (C, H, W) of the images that are attacked.
+    """Read what `pack_film_prior` wrote; see `network_file.load_network`.
 
     Raises:
         BadInput: the file is missing, damaged or no such prior, or is for images of another shape.
     """
-    arrays = read_arrays(path, FORMAT, "restorer", TRAIN, _is_consistent, BadInput)
-    channels, height, width = (int(side) for side in arrays["image_shape"])
-    if (channels, height, width) != image_shape:
-        shape = (channels, height, width)
-        msg = f"The restorer is for images of shape {shape}, the task's have the shape {image_shape}. {TRAIN}"
-        raise BadInput(msg)
-    network = _bare(channels)
-    weights = {name: torch.from_numpy(arrays[f"weights.{name}"]) for name in network.state_dict()}
-    network.load_state_dict(weights, assign=True)
-    network.eval().requires_grad_(requires_grad=False)
-    return FilmPrior(network=network, image_shape=(channels, height, width), card=json.loads(str(arrays["card"])))
+    network, card = load_network(path, FORMAT, "restorer", image_shape, _bare)
+    channels, height, width = image_shape
+    return FilmPrior(network=network, image_shape=(channels, height, width), card=card)
 
 
-def _is_consistent(arrays: Mapping[str, NDArray[Any]]) -> bool:
-    weights = _bare(int(arrays["image_shape"][0])).state_dict()
-    return {"key", "patients", "card"} <= set(arrays) and all(
-        arrays[f"weights.{name}"].shape == tuple(tensor.shape) and np.isfinite(arrays[f"weights.{name}"]).all()
-        for name, tensor in weights.items()
-    )
-
-
-def _bare(channels: int) -> FilmNetwork:
-    """The network without weights: first ones would be drawn from torch's global generator."""
+def _bare(arrays: Mapping[str, NDArray[Any]]) -> FilmNetwork:
     with torch.device("meta"):
-        return FilmNetwork(channels)
+        return FilmNetwork(int(arrays["image_shape"][0]))

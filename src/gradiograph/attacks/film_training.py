@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from functools import partial
 
 import torch
 from torch import Tensor
 from torch.nn.functional import interpolate, l1_loss
 
 from gradiograph.attacks.film_network import RAW, FilmNetwork
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+from gradiograph.attacks.network_training import Checkpoint, train_network
 
 FILMS = 16
 """Of a step: half of them behind noise, half to be restored."""
@@ -23,10 +21,6 @@ SIGMA = (-1.2, 1.4)
 noise that settles a layout."""
 REHEARSED = 0.5
 """Share of the films to be restored that are an attack's own outputs, where there are some."""
-SAVE = 100
-"""Steps between two checkpoints."""
-
-Checkpoint = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -87,26 +81,9 @@ def fit_film_network(
     with torch.random.fork_rng(devices=[]):
         torch.random.manual_seed(int(torch.randint(2**31, (1,), generator=generator)))
         network = FilmNetwork(films.shape[1])
-    optimiser = torch.optim.AdamW(network.parameters(), lr=LEARNING_RATE, weight_decay=1e-4)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
-    parts: Mapping[str, Any] = {"network": network, "optimiser": optimiser, "schedule": schedule}
-    done = 0
-    if checkpoint is not None:
-        for name, part in parts.items():
-            part.load_state_dict(checkpoint[name])
-        generator.set_state(checkpoint["generator"])
-        done = int(checkpoint["steps"])
-    for step in range(done, steps):
-        optimiser.zero_grad()
-        torch.autograd.backward(_loss(network, films, rehearsal, generator))
-        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-        optimiser.step()
-        schedule.step()
-        if (step + 1) % SAVE == 0:
-            states = {name: part.state_dict() for name, part in parts.items()}
-            save({**states, "generator": generator.get_state(), "steps": step + 1})
-        progress((step + 1) / steps)
-    return network.eval().requires_grad_(requires_grad=False)
+    loss = partial(_loss, network, films, rehearsal, generator)
+    train_network(network, loss, steps, LEARNING_RATE, generator, checkpoint, save, progress)
+    return network
 
 
 def _loss(network: FilmNetwork, films: Tensor, rehearsal: Rehearsal | None, generator: torch.Generator) -> Tensor:

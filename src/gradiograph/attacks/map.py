@@ -12,12 +12,14 @@ from pydantic import Field
 from gradiograph.attacks.denoising import DenoisingPrior
 from gradiograph.attacks.eigen import load_mask_prior, load_prior
 from gradiograph.attacks.film_network import load_film_prior
+from gradiograph.attacks.generator import load_generator
 from gradiograph.attacks.likelihoods import LikelihoodName
 from gradiograph.attacks.matching import GradientMatching
 from gradiograph.attacks.optimisers import Adam
 from gradiograph.attacks.parametrisations import Eigen, LowResolution, Parametrisation
 from gradiograph.attacks.replay import ReplayName
 from gradiograph.core.attack import Attack
+from gradiograph.core.errors import BadSetting
 from gradiograph.core.registry import register
 
 if TYPE_CHECKING:
@@ -44,6 +46,9 @@ class MaximumAPosteriori(Attack):
         prior: A file that `gradiograph prior train` wrote.
         prior_weight: Of the prior's log density; 1 is the posterior. A distance in place of the channel's likelihood,
             and an update without a defence, count as noise of 1 % of the update's root mean square.
+        generator: A file that `gradiograph prior train --kind generator` wrote, in place of a prior: its latent is
+            searched, and weighed as the components are.
+        around: Search around the generator's films too: what they lack of a film, as the generator's own noise.
         denoiser: A file that `gradiograph prior train --kind restorer` wrote: its network is a diffusion model's, and
             the density of films that it knows is taken in place of, or beside, the components' (`denoising`), with the
             same weight.
@@ -64,6 +69,8 @@ class MaximumAPosteriori(Attack):
 
     prior: Path | None = None
     prior_weight: Annotated[float, Field(ge=0)] = 1.0
+    generator: Path | None = None
+    around: bool = False
     denoiser: Path | None = None
     statistics: Annotated[float, Field(ge=0)] = 0.0
     factor: Annotated[int, Field(ge=1)] = 4
@@ -76,10 +83,18 @@ class MaximumAPosteriori(Attack):
     restarts: Annotated[int, Field(ge=1)] = 1
     layers: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        if self.generator is not None and self.prior is not None:
+            msg = "attack 'map' searches the latent of a prior or of a generator, not of both. Leave one of them out."
+            raise BadSetting(msg)
+        if self.around and self.generator is None:
+            msg = "around = true needs a generator to search around. Give generator = FILE, or leave around out."
+            raise BadSetting(msg)
+
     @property
     def requires(self) -> tuple[str, ...]:
         """The protocol and the number of images; the defence for its likelihood; public data for the prior."""
-        learned = self.prior is not None or self.denoiser is not None
+        learned = any(file is not None for file in (self.prior, self.generator, self.denoiser))
         return (*self._search(self._low_resolution()).requires, *(["public_data"] if learned else []))
 
     def check(self, task: Task) -> None:
@@ -110,6 +125,9 @@ class MaximumAPosteriori(Attack):
         known = None
         if self.denoiser is not None:
             known = DenoisingPrior(prior=load_film_prior(self.denoiser, image_shape), weight=self.prior_weight)
+        if self.generator is not None:
+            shown = load_generator(self.generator, image_shape, around=self.around)
+            return replace(self._search(shown, self.prior_weight), denoiser=known)
         if self.prior is None:
             return replace(self._search(self._low_resolution()), denoiser=known)
         search = self._search(Eigen(prior=load_prior(self.prior, image_shape)), self.prior_weight)

@@ -5,6 +5,7 @@ from gradiograph.audit.catalogue import load_components
 from gradiograph.audit.cost import Cost, estimate
 from gradiograph.audit.epsilon import EpsilonAudit, audit_epsilon
 from gradiograph.audit.films import open_data
+from gradiograph.audit.generator import GeneratorQuality, train_generator
 from gradiograph.audit.inputs import scan_inputs
 from gradiograph.audit.inspection import inspect_weights
 from gradiograph.audit.judge import JudgeQuality, train_judge
@@ -21,6 +22,7 @@ __all__ = [
     "FEW_PATIENTS",
     "Cost",
     "EpsilonAudit",
+    "GeneratorQuality",
     "JudgeQuality",
     "Plan",
     "PriorSummary",
@@ -42,6 +44,7 @@ __all__ = [
     "run",
     "run_captured",
     "scan_inputs",
+    "train_generator",
     "train_judge",
     "train_prior",
     "train_restorer",

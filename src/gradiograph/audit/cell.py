@@ -13,6 +13,7 @@ import torch
 from gradiograph.audit.catalogue import label
 from gradiograph.audit.ceiling import search_near_truth, visible_films
 from gradiograph.audit.client import client_rounds, observe
+from gradiograph.audit.device import from_device, to_device
 from gradiograph.audit.films import mismatched_batch
 from gradiograph.audit.grid import MEAN, MISMATCHED, NONE, ORACLE, SPECTRUM, STOCK, GridCell, attacked_batches
 from gradiograph.audit.plan import Plan, build_attack
@@ -181,8 +182,9 @@ def _attack(made: Plan, log: Log, cell: GridCell, entry: Cell, share: Share) -> 
         attack = build_attack(made.builder, cell.attack or {})
         found = attack(observation, stream(cell.seed, "attack", cell.key["attack"]), share)
     (_, seen), *_ = observation.rounds
-    masks = found.targets.detach().argmax(dim=1).numpy() if made.reads_masks and found.targets is not None else None
-    return Found(found.images.detach().numpy(), masks), replace(
+    found = from_device(found)
+    masks = found.targets.argmax(dim=1).numpy() if made.reads_masks and found.targets is not None else None
+    return Found(found.images.numpy(), masks), replace(
         entry,
         seconds=found.seconds,
         num_bytes=seen.num_bytes // made.spec.threat.clients,
@@ -224,7 +226,7 @@ def _observation(made: Plan, log: Log, cell: GridCell) -> Observation:
         )
     for _, update in rounds:
         _require_finite(update)
-    (state, update), *later = rounds
+    (state, update), *later = to_device(task, rounds, made.spec.device)
     return observe(task, state, update, protocol, defence, made.spec.threat, targets, tuple(later))
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from gradiograph.audit.catalogue import label, stack_label
+from gradiograph.audit.device import device_name
 from gradiograph.audit.privacy import statements
 from gradiograph.audit.trainings import site_records
 from gradiograph.core import registry
@@ -50,7 +51,7 @@ def header(
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "spec": content,
         "defaults": _defaults(asked, content),
-        "environment": environment(),
+        "environment": {**environment(), "device": device_name(spec.device)},
         "data": {
             "victims": films.dataset.card,
             "public": films.public.dataset.card,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from gradiograph.audit.catalogue import label, prepare
+from gradiograph.audit.device import require_device
 from gradiograph.audit.films import AuditFilms, Selection, open_films, planar_shape
 from gradiograph.audit.grid import GridCell, ceiling_cells, cells
 from gradiograph.audit.privacy import calibrated_chain
@@ -147,6 +148,7 @@ def plan(spec: Spec, folder: Path) -> Plan:
         BadInput: the first problem found, with the value and the next step.
     """
     builder = Builder(folder=folder)
+    require_device(spec.device)
     require_distinct(spec)
     for kind, configs in _component_configs(spec):
         for config in configs:
@@ -210,7 +212,8 @@ def require_strangers(spec: Spec, folder: Path, victims: Iterable[Record]) -> No
 def fitted_files(config: Mapping[str, Any]) -> list[Path]:
     """The files of an attack, and of one inside it, that were fitted to patients' films."""
     _, settings = registry.check("attack", config)
-    files = [settings[name] for name in ("prior", "restorer", "denoiser") if isinstance(settings.get(name), Path)]
+    names = ("prior", "generator", "restorer", "denoiser")
+    files = [settings[name] for name in names if isinstance(settings.get(name), Path)]
     return [*files, *(fitted_files(settings["of"]) if "of" in settings else [])]
 
 

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import io
 import secrets
 from dataclasses import asdict, dataclass
-from hashlib import sha256
 from time import perf_counter
 from typing import TYPE_CHECKING
 
 import torch
 
 from gradiograph.attacks.film_network import FilmPrior, pack_film_prior
-from gradiograph.attacks.film_training import Checkpoint, Rehearsal, degrade, fit_film_network
+from gradiograph.attacks.film_training import Rehearsal, degrade, fit_film_network
 from gradiograph.audit.client import client_rounds, observe
 from gradiograph.audit.films import planar_shape
 from gradiograph.audit.plan import Builder, build_attack
 from gradiograph.audit.prior import held_out, open_public_films, require_new
-from gradiograph.core.errors import BadSetting
+from gradiograph.audit.unfinished import Unfinished
 from gradiograph.core.random import stream
 from gradiograph.core.tensors import Batch
 from gradiograph.log.atomic import write_file
@@ -30,6 +28,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from gradiograph.attacks.network_training import Checkpoint
     from gradiograph.audit.films import AuditFilms
     from gradiograph.audit.spec import Spec
 
@@ -100,20 +99,18 @@ def train_restorer(
     patients = [record.patient for record in films.public.records]
     out = held_out(patients, spec.seeds[0])
     generator = stream(spec.seeds[0], "restorer")
-    part = path.with_name(f"{path.name}.part")
     asked = (spec.seeds[0], steps, rehearse, tuple(pixels.shape), spec.attacks[0], spec.defences)
-    settings = sha256(repr(asked).encode()).hexdigest()
-    checkpoint = _resumed(part, settings)
+    unfinished = Unfinished.of(path, "restorer", *asked)
+    checkpoint = unfinished.read()
     rehearsal = None
     if rehearse:
-        rehearsal = checkpoint["rehearsal"] if checkpoint else rehearsed(spec, folder, films, out, rehearse)
+        kept = checkpoint["rehearsal"] if checkpoint else None
+        rehearsal = Rehearsal(**kept) if kept else rehearsed(spec, folder, films, out, rehearse)
     started = perf_counter()
 
     def save(state: Checkpoint) -> None:
-        buffer = io.BytesIO()
         kept = None if rehearsal is None else {"outputs": rehearsal.outputs, "films": rehearsal.films}
-        torch.save({**state, "settings": settings, "rehearsal": kept}, buffer)
-        write_file(part, buffer.getvalue())
+        unfinished.save({**state, "rehearsal": kept})
 
     network = fit_film_network(pixels[~out], rehearsal, steps, generator, checkpoint, save, progress)
     seconds = perf_counter() - started
@@ -136,7 +133,7 @@ def train_restorer(
     )
     prior = FilmPrior(network=network, image_shape=bare.image_shape, card=asdict(quality))
     write_file(path, pack_film_prior(prior, trained, secrets.token_bytes(32)))
-    part.unlink(missing_ok=True)
+    unfinished.remove()
     return quality
 
 
@@ -166,23 +163,6 @@ def rehearsed(spec: Spec, folder: Path, films: AuditFilms, out: Tensor, batches:
         outputs.append(found.images[match(found.images, private.images)])
         truth.append(private.images)
     return Rehearsal(torch.cat(outputs), torch.cat(truth))
-
-
-def _resumed(part: Path, settings: str) -> Checkpoint | None:
-    if not part.exists():
-        return None
-    try:
-        checkpoint: Checkpoint = torch.load(part, weights_only=True)  # noqa: TID251 - weights only
-    except Exception:  # what a damaged file makes torch raise is not documented
-        checkpoint = {}
-    if checkpoint.get("settings") != settings:
-        msg = (
-            "The checkpoint beside the file to write is of a training with other settings, or damaged. Remove it, or "
-            "name another file with --out."
-        )
-        raise BadSetting(msg)
-    kept = checkpoint["rehearsal"]
-    return {**checkpoint, "rehearsal": None if kept is None else Rehearsal(**kept)}
 
 
 def _measured(

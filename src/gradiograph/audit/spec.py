@@ -127,6 +127,7 @@ class Spec(_Strict):
     metrics: list[Metric] = Field(default=[{"use": "identification"}], min_length=1)
     metrics_if_available: list[Metric] = []
     networks: dict[str, Path] = {}
+    device: Literal["cpu", "cuda"] = Field(default="cpu", description="where attacks run; clients and metrics: the CPU")
     captured: Captured | None = None
     ceiling: Ceiling | None = None
     utility: Utility | None = None
