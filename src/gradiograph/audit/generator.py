@@ -11,7 +11,7 @@ import torch
 
 from gradiograph.attacks.eigen import fit_eigen
 from gradiograph.attacks.generator import Generated, begin, pack_generator
-from gradiograph.attacks.generator_training import bound, fit_generator
+from gradiograph.attacks.generator_training import bound, calibrate, fit_generator
 from gradiograph.audit.films import planar_shape
 from gradiograph.audit.prior import held_out, open_public_films, require_new
 from gradiograph.audit.unfinished import Unfinished
@@ -103,7 +103,7 @@ def train_generator(
     trained = sorted({patient for patient, is_out in zip(patients, out.tolist(), strict=True) if not is_out})
     planes = pixels[:, :1] if network.shape[0] == 1 else pixels
     others = planes[out]
-    network, plain = _explaining(network, others), _explaining(begin(prior), others)
+    network, plain = calibrate(network, others), calibrate(begin(prior), others)
     quality = GeneratorQuality(
         films=int((~out).sum()),
         patients=len(trained),
@@ -128,15 +128,6 @@ def _shown(network: VariationalAutoencoder, films: Tensor) -> float:
     encoded = Generated(network=network)
     with torch.no_grad():
         return float(decibels(encoded.images(encoded.encode(films), tuple(films.shape[1:])), films).mean())
-
-
-def _explaining(network: VariationalAutoencoder, films: Tensor) -> VariationalAutoencoder:
-    """With the noise that explains these films best: on films that it was trained on, a generator is nearer."""
-    for _ in range(3):  # the posterior's mean depends on the noise a little
-        with torch.no_grad():
-            error = (films - network.decode(network.encode(films)[0])).square().mean()
-        network.log_sigma = 0.5 * error.log()
-    return network
 
 
 def _near_trained(
