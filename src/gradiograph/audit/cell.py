@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from math import isfinite
+from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,7 +16,19 @@ from gradiograph.audit.ceiling import search_near_truth, visible_films
 from gradiograph.audit.client import client_rounds, observe
 from gradiograph.audit.device import from_device, to_device
 from gradiograph.audit.films import mismatched_batch
-from gradiograph.audit.grid import MEAN, MISMATCHED, NONE, ORACLE, SPECTRUM, STOCK, GridCell, attacked_batches
+from gradiograph.audit.grid import (
+    MEAN,
+    MEMBERS,
+    MISMATCHED,
+    NONE,
+    ORACLE,
+    SPECTRUM,
+    STOCK,
+    STRANGERS,
+    GridCell,
+    attacked_batches,
+)
+from gradiograph.audit.membership import Asker, membership
 from gradiograph.audit.plan import Plan, build_attack
 from gradiograph.audit.scoring import (
     Found,
@@ -34,11 +47,14 @@ from gradiograph.log import Cell, Log
 from gradiograph.metrics import Metric, judge_available, lpips_available, mask_dice
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from gradiograph.audit.client import Round
     from gradiograph.audit.spec import Spec
     from gradiograph.core.attack import Observation
     from gradiograph.core.records import Row
     from gradiograph.core.scoring import Score, ScoringContext
+    from gradiograph.core.task import Task
     from gradiograph.core.tensors import Update
 
 Share = Callable[[float], None]
@@ -89,13 +105,15 @@ def run_cell(made: Plan, log: Log, judged: Judges, cell: GridCell, share: Share)
     if log.has_cell(cell.id):
         return
     try:
-        entry, rows, found = _scored(made, log, judged, cell, share)
+        asks = cell.control in (MEMBERS, STRANGERS)
+        entry, rows, found = _asked(made, log, judged, cell) if asks else _scored(made, log, judged, cell, share)
     except (LogProblem, OSError):
         raise
     except Exception as error:
         log.write_cell(replace(make_entry(cell), failed=reason(error)), (), None)
     else:
-        log.write_cell(entry, rows, found.images, found.masks)
+        shown = (found.images, found.masks) if found else (None, None)
+        log.write_cell(entry, rows, *shown)
 
 
 def _scored(made: Plan, log: Log, judged: Judges, cell: GridCell, share: Share) -> tuple[Cell, tuple[Row, ...], Found]:
@@ -117,6 +135,24 @@ def _scored(made: Plan, log: Log, judged: Judges, cell: GridCell, share: Share) 
         msg = f"The metric '{broken.metric}' is {broken.value}: the attack's images are not finite."
         raise NotMeasured(msg)
     return entry, rows, found
+
+
+def _asked(made: Plan, log: Log, judged: Judges, cell: GridCell) -> tuple[Cell, tuple[Row, ...], None]:
+    """What a cell tells of its films' membership, in their own round or in that of another batch; it shows nothing."""
+    started, victims, source = perf_counter(), made.films.victims[cell.batch], cell
+    if cell.control == STRANGERS:
+        other = mismatched_batch(cell.batch, made.spec.victims.batches, attacked_batches(made.spec, cell))
+        source = replace(cell, batch=other)
+    task, ((state, update), *_), _ = _rounds(made, log, source)
+    # At the first round all protections begin with the same weights.
+    place = ("membership", cell.key["task"], cell.seed, *((cell.key["defence"], cell.round) if cell.round > 1 else ()))
+    asker = judged.context.cache.get(place)
+    if not isinstance(asker, Asker):
+        asker = judged.context.cache[place] = Asker.of(task, state, made.films.public, cell.seed)
+    limit = made.spec.membership.films if made.spec.membership else 0
+    scores = membership(asker, update, victims, made.films, limit, cell.seed)
+    rows = to_rows(scores, record_names(victims, pseudonym_key(log.directory)), cell.key)
+    return replace(make_entry(cell), seconds=perf_counter() - started), rows, None
 
 
 def can_run(made: Plan, log: Log, cell: GridCell) -> bool:
@@ -194,9 +230,19 @@ def _attack(made: Plan, log: Log, cell: GridCell, entry: Cell, share: Share) -> 
 
 
 def _observation(made: Plan, log: Log, cell: GridCell) -> Observation:
-    """The rounds of this cell: a client's, made here, or the captured one (batch 0 of a captured audit).
+    """What the server holds of this cell's rounds."""
+    task, rounds, targets = _rounds(made, log, cell)
+    (state, update), *later = to_device(task, rounds, made.spec.device)
+    protocol = made.builder.make("protocol", cell.protocol or {})
+    defence = made.chain(cell.protocol or {}, cell.defence)
+    return observe(task, state, update, protocol, defence, made.spec.threat, targets, tuple(later))
 
-    At a later round the client joins the training of this cell's protection in it: the state is the trained one.
+
+def _rounds(made: Plan, log: Log, cell: GridCell) -> tuple[Task, tuple[Round, ...], Tensor]:
+    """The task as it was sent, the cell's rounds, and the targets behind them.
+
+    The rounds are a client's, made here, or the captured one (batch 0 of a captured audit). At a later round the client
+    joins the training of this cell's protection in it: the state is the trained one.
     """
     task = made.task(cell.task or {}, cell.seed)
     protocol = made.builder.make("protocol", cell.protocol or {})
@@ -205,7 +251,8 @@ def _observation(made: Plan, log: Log, cell: GridCell) -> Observation:
     if start is None:
         msg = f"The training that cell {cell.id} attacks never came to round {cell.round}. Start a new run."
         raise LogProblem(msg)
-    task, start = build_attack(made.builder, cell.attack or {}).plant(task, start)
+    if cell.attack:
+        task, start = build_attack(made.builder, cell.attack).plant(task, start)
     targets = made.films.victims[cell.batch].targets(task)
     if made.captured and cell.batch == 0:
         rounds: tuple[Round, ...] = ((start, made.captured.update),)
@@ -226,8 +273,7 @@ def _observation(made: Plan, log: Log, cell: GridCell) -> Observation:
         )
     for _, update in rounds:
         _require_finite(update)
-    (state, update), *later = to_device(task, rounds, made.spec.device)
-    return observe(task, state, update, protocol, defence, made.spec.threat, targets, tuple(later))
+    return task, rounds, targets
 
 
 def _require_finite(update: Update) -> None:

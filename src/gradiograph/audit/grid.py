@@ -18,6 +18,8 @@ NONE, MISMATCHED, STOCK, MEAN = "none", "mismatched_update", "stock_film", "mean
 ORACLE = "ceiling_"
 """How the controls begin that see the truth; none of them counts as a result of the attack."""
 TRUTH, SPECTRUM = f"{ORACLE}truth", f"{ORACLE}spectrum"
+MEMBERS, STRANGERS = "membership", "membership_mismatched_update"
+"""The cells that ask of films whether they took part: in their own round, and in one that they took no part in."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,6 +112,14 @@ def ceiling_cells(spec: Spec, searches: Collection[str]) -> tuple[GridCell, ...]
     begun = [replace(cell, control=control) for cell, control in product(searched, starts)]
     bare = {spectrum.id: spectrum for spectrum in (replace(c, control=SPECTRUM, attack=None) for c in covered)}
     return (*bare.values(), *begun) if ceiling.jacobian else tuple(begun)
+
+
+def membership_cells(spec: Spec) -> tuple[GridCell, ...]:
+    """The cells that ask for members of every attacked update, and of another in its place; none where not asked."""
+    if spec.membership is None:
+        return ()
+    bare = {cell.id: cell for cell in (replace(c, attack=None) for c in _attacked(spec, NONE))}
+    return tuple(replace(cell, control=control) for control in (MEMBERS, STRANGERS) for cell in bare.values())
 
 
 def ceiling_control(blend: float) -> str:

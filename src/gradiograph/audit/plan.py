@@ -12,7 +12,7 @@ import torch
 from gradiograph.audit.catalogue import label, prepare
 from gradiograph.audit.device import require_device
 from gradiograph.audit.films import AuditFilms, Selection, open_films, planar_shape
-from gradiograph.audit.grid import GridCell, ceiling_cells, cells
+from gradiograph.audit.grid import GridCell, ceiling_cells, cells, membership_cells
 from gradiograph.audit.privacy import calibrated_chain
 from gradiograph.audit.requirements import (
     require_distinct,
@@ -166,7 +166,7 @@ def plan(spec: Spec, folder: Path) -> Plan:
     require_strangers(spec, folder, (record for batch in films.victims for record in batch.records))
     attacks = {label(config): build_attack(builder, config) for config in _attack_configs(spec)}
     shape = planar_shape(films.dataset)
-    grid = (*cells(spec), *ceiling_cells(spec, _searches(attacks, shape)))
+    grid = (*cells(spec), *ceiling_cells(spec, _searches(attacks, shape)), *membership_cells(spec))
     made = Plan(spec=prepared, builder=builder, films=films, cells=grid, trainings=planned_trainings(spec))
     require_frequencies(spec, shape)
     for config in spec.task:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from gradiograph.audit.catalogue import load_components
+from gradiograph.audit.grid import MEMBERS, STRANGERS
 from gradiograph.audit.plan import plan
 from gradiograph.audit.scoring import build_metrics, pseudonym_key, scoring_context
 from gradiograph.core.errors import BadSetting, LogProblem
@@ -43,7 +44,7 @@ def rescore(directory: Path, metric: Mapping[str, Any], spec: Spec | None = None
     context = _context(log, spec, folder)
     classes = log.header["data"]["classes"]
     fresh: dict[str, dict[str, Any]] = {}
-    for cell in (cell for cell in log.cells() if not cell.failed):
+    for cell in (cell for cell in log.cells() if not cell.failed and cell.control not in (MEMBERS, STRANGERS)):
         victims = log.victims(cell.batch)
         scores = made(_guess(log, cell), torch.from_numpy(victims.images), _labels(victims, classes), context)
         key = {name: getattr(cell, name) for name in KEY_FIELDS}

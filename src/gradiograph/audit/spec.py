@@ -81,6 +81,12 @@ class Ceiling(_Strict):
     jacobian: int = Field(default=64, ge=0, description="how many low frequencies the spectrum spans; 0: no spectrum")
 
 
+class Membership(_Strict):
+    """Whether each update tells that a film took part, beside films that did not: see `audit.membership`."""
+
+    films: int = Field(default=150, ge=99, description="of each class that took no part, at most; from the gallery")
+
+
 class Planted(_Strict):
     """A round of the same app on films that are known and can be replayed: whether the audit describes the app.
 
@@ -130,6 +136,7 @@ class Spec(_Strict):
     device: Literal["cpu", "cuda"] = Field(default="cpu", description="where attacks run; clients and metrics: the CPU")
     captured: Captured | None = None
     ceiling: Ceiling | None = None
+    membership: Membership | None = None
     utility: Utility | None = None
     policy: Policy | None = None
 
@@ -243,6 +250,7 @@ def _table(path: Sequence[int | str]) -> type[BaseModel]:
         ("captured",): Captured,
         ("captured", "planted"): Planted,
         ("ceiling",): Ceiling,
+        ("membership",): Membership,
         ("utility",): Utility,
         ("utility", "partition"): Partition,
         ("utility", "engine"): Engine,

@@ -16,6 +16,7 @@ from gradiograph.report.comparisons import HALF_WIDTH, comparisons
 from gradiograph.report.failures import not_measured
 from gradiograph.report.gallery import Gallery
 from gradiograph.report.inputs import inputs
+from gradiograph.report.membership import MEMBERSHIP_MEANING, MEMBERSHIP_METRICS, memberships
 from gradiograph.report.plots import leakage, objectives
 from gradiograph.report.policy import policy_of, rule
 from gradiograph.report.privacy import TITLES, budgets
@@ -87,6 +88,8 @@ def render(log: Log) -> str:
         attacked=basis(*(len({getattr(row, part) for row in attacked}) for part in ("record", "batch", "seed"))),
         seeds=sorted({row.seed for row in results.rows}),
         ceiling_meaning=CEILING_MEANING,
+        membership_meaning=MEMBERSHIP_MEANING,
+        membership_metrics=MEMBERSHIP_METRICS,
         risks=residual_risks(results, judgement),
         risk_titles=RISKS,
         questions=QUESTIONS,
@@ -131,6 +134,7 @@ def _section(
         "references": references(results, setting, main),
         "comparisons": comparisons(results, setting),
         "ceilings": ceilings(results, setting, main),
+        "memberships": memberships(results, setting),
         "other_blocks": blocks(results, setting, rest) if rest else [],
         "other_references": references(results, setting, rest) if rest else [],
         "halls": gallery.halls(setting),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from gradiograph.report.ceiling import CEILING_MEANING, CeilingBlock, ceilings
 from gradiograph.report.failures import not_measured
 from gradiograph.report.inputs import inputs
+from gradiograph.report.membership import MEMBERSHIP_MEANING, MEMBERSHIP_METRICS, MembershipLine, memberships
 from gradiograph.report.policy import policy_of, rule
 from gradiograph.report.privacy import TITLES, budgets
 from gradiograph.report.results import UNDEFENDED, Results
@@ -57,6 +58,7 @@ def render_markdown(log: Log) -> str:
             lines += [_table_row(name, line, block.guarantee) for line in block.lines]
         lines += [_table_row("", line, "") for line in references(results, setting, metrics)]
         lines += _ceiling(ceilings(results, setting, metrics), metrics)
+        lines += _memberships(memberships(results, setting))
     lines += _budgets(results)
     lines += _utility(results, found)
     missing = not_measured(results)
@@ -101,6 +103,18 @@ def _budgets(results: Results) -> list[str]:
         lines += [f"| {' | '.join(map(plain, line.cells))} |" for line in table.lines] + [""]
         lines += [f"- **{plain(line.cells[0])}.** {plain(' '.join(line.meaning))}" for line in table.lines]
     return lines
+
+
+def _memberships(lines: Sequence[MembershipLine]) -> list[str]:
+    """Who took part; no lines where it was not asked."""
+    if not lines:
+        return []
+    titles = ["Protection", *(measure(metric).title for metric in MEMBERSHIP_METRICS), "Films that took no part"]
+    text = ["", "### Who took part", "", MEMBERSHIP_MEANING, "", *_head(titles)]
+    for line in lines:
+        name = "no protection" if line.defence == UNDEFENDED else line.defence
+        text.append(f"| {' | '.join([plain(name), *map(_entry, line.entries), line.strangers])} |")
+    return text
 
 
 def _inputs(results: Results) -> list[str]:

@@ -19,6 +19,8 @@ ATTACK, MISMATCHED, STOCK, MEAN = "none", "mismatched_update", "stock_film", "me
 ORACLE = "ceiling_"
 """How the controls begin that see the truth; none of them is in a figure of the attack."""
 TRUTH, SPECTRUM = f"{ORACLE}truth", f"{ORACLE}spectrum"
+MEMBERS, STRANGERS = "membership", "membership_mismatched_update"
+"""The cells that ask of films whether they took part: in their own round, and in one that they took no part in."""
 UNDEFENDED = "none"
 
 _NO_HEADER: Mapping[str, Any] = {
@@ -67,6 +69,8 @@ class Results:
         tables: These rows by what they are about.
         oracle_cells: The cells of the controls that see the truth, sorted: the ceiling.
         oracle_rows: Their rows, sorted.
+        asked_cells: The cells that ask for members; they show no picture.
+        asked: Their rows by what they are about.
         rounds: The attacked rounds of the training, from 1.
         failed: The cells without a result, sorted.
         trainings: What was trained; None in results that were not read from a log.
@@ -78,6 +82,8 @@ class Results:
     tables: Mapping[Key, Values] = field(repr=False)
     oracle_cells: tuple[Cell, ...] = field(repr=False, default=())
     oracle_rows: tuple[Row, ...] = field(repr=False, default=())
+    asked_cells: tuple[Cell, ...] = field(repr=False, default=())
+    asked: Mapping[Key, Values] = field(repr=False, default_factory=dict)
     rounds: tuple[int, ...] = (1,)
     failed: tuple[Cell, ...] = field(repr=False, default=())
     trainings: Trainings | None = field(repr=False, default=None)
@@ -91,8 +97,8 @@ class Results:
         """
         header, all_cells, all_rows = {**_NO_HEADER, **log.header}, log.cells(), log.rows()
         at_rounds = tuple(map(_at_its_round, all_cells))
-        cells, oracle_cells = _parted(cell for cell in at_rounds if not cell.failed)
-        rows, oracle_rows = _parted(map(_at_its_round, all_rows))
+        cells, oracle_cells, asked_cells = _parted(cell for cell in at_rounds if not cell.failed)
+        rows, oracle_rows, asked_rows = _parted(map(_at_its_round, all_rows))
         if not rows:
             msg = (
                 f"The run has no results to report: {len(all_cells)} of {header['cells_total']} cells are done and "
@@ -106,6 +112,8 @@ class Results:
             tables=collect(rows),
             oracle_cells=oracle_cells,
             oracle_rows=oracle_rows,
+            asked_cells=asked_cells,
+            asked=collect(asked_rows),
             rounds=tuple(sorted({row.round for row in rows})),
             failed=tuple(cell for cell in at_rounds if cell.failed),
             trainings=log.trainings,
@@ -113,8 +121,8 @@ class Results:
 
     @property
     def done(self) -> int:
-        """The number of cells that are there, the oracle's and those that failed with them."""
-        return len(self.cells) + len(self.oracle_cells) + len(self.failed)
+        """The number of cells that are there, of all kinds, with those that failed."""
+        return sum(map(len, (self.cells, self.oracle_cells, self.asked_cells, self.failed)))
 
     @property
     def complete(self) -> bool:
@@ -186,12 +194,13 @@ def _at_its_round(entry: Entry) -> Entry:
     return replace(entry, task=task_at(entry.task, entry.round)) if entry.round > 1 else entry
 
 
-def _parted(entries: Iterable[Entry]) -> tuple[tuple[Entry, ...], tuple[Entry, ...]]:
-    """What is a result, and what only the oracle could know."""
-    parts: tuple[list[Entry], list[Entry]] = [], []
+def _parted(entries: Iterable[Entry]) -> tuple[tuple[Entry, ...], tuple[Entry, ...], tuple[Entry, ...]]:
+    """What is a result, what only the oracle could know, and what was asked of films."""
+    parts: tuple[list[Entry], list[Entry], list[Entry]] = [], [], []
     for entry in entries:
-        parts[entry.control.startswith(ORACLE)].append(entry)
-    return tuple(parts[0]), tuple(parts[1])
+        kind = 2 if entry.control in (MEMBERS, STRANGERS) else int(entry.control.startswith(ORACLE))
+        parts[kind].append(entry)
+    return tuple(parts[0]), tuple(parts[1]), tuple(parts[2])
 
 
 def _rank(label: str, known: Iterable[str]) -> tuple[int, str]:

@@ -61,7 +61,7 @@ class Values:
     @property
     def is_share(self) -> bool:
         """Whether the metric is 0 or 1 per image, so that its mean is a share."""
-        return self.metric.endswith(("_top1", "_top5", "_agreement"))
+        return self.metric.endswith(("_top1", "_top5", "_agreement", "_told"))
 
     @property
     def num_films(self) -> int:

@@ -24,6 +24,11 @@ class Measure:
 _SHARE: Mapping[str, Any] = {"form": ".0f", "factor": 100.0, "unit": " %"}
 
 
+MEMBERSHIP_MEANING = (
+    "A server that has a film asks whether it took part: at most 1 % of films that did not may be taken for members."
+)
+
+
 def _ranked(name: str, titles: tuple[str, str, str], meanings: tuple[str, str, str]) -> dict[str, Measure]:
     """Top-1, top-5 and rank in a gallery, by one distance."""
     formats: tuple[Mapping[str, Any], ...] = (_SHARE, _SHARE, {"form": ".0f"})
@@ -52,6 +57,12 @@ _MEASURES = {
             "To the matcher the attacked film is among the five films of the gallery nearest to the reconstruction.",
             "Place of the attacked film among the gallery's films, to the matcher.",
         ),
+    ),
+    "member_told": Measure(title="Told as a member", meaning=MEMBERSHIP_MEANING, **_SHARE),
+    "member_rank": Measure(
+        title="Members before strangers",
+        meaning="How often a film that took part scores higher than one of its class that did not; 0.5 is a coin.",
+        form=".2f",
     ),
     "mask_dice": Measure(
         title="Mask read back",

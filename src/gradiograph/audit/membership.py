@@ -1,0 +1,180 @@
+"""Membership: does an update tell that a film was among those it was made of?
+
+For a server that has the film, and asks only whether this patient took part. The score is how far the update points
+where this film moves the weights, once what public films do to them is projected out: films are alike, and only what is
+this film's own tells it from another (after the cosine attack of Li et al. 2023, which takes the gradient whole). It is
+judged against films that took no part, so that the rate of false accusations is known (Carlini et al. 2022, arXiv
+2112.03570).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING
+
+import torch
+
+from gradiograph.core.factored import inner
+from gradiograph.core.random import stream
+from gradiograph.core.scoring import Score
+from gradiograph.core.task import copy_buffers, factored_shifts, mean_gradient
+from gradiograph.core.tensors import Batch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from gradiograph.audit.films import AuditFilms, Selection
+    from gradiograph.core.records import Record
+    from gradiograph.core.task import Task
+    from gradiograph.core.tensors import Tensors, Update
+
+KNOWN = 64
+"""Public films whose gradients are what any film does."""
+RIDGE = 0.01
+"""Share of their mean square that is added before they are projected out (chosen on validation films)."""
+ACCUSED_WRONGLY = 0.01
+"""Share of the films that took no part which may be taken for members."""
+BLOCK = 32
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Of n films: the weights (n, K) of the known gradients in theirs, and the length (n,) of what is their own."""
+
+    weights: Tensor
+    lengths: Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asker:
+    """The server that asks of films whether they took part in a round that began with this state.
+
+    Attributes:
+        task: What was trained.
+        state: Before the round.
+        known: Public films.
+        gradients: Theirs.
+        products: Inner products of these (K, K).
+        profiles: Of films that were asked for before, in whatever round.
+    """
+
+    task: Task
+    state: Tensors
+    known: Selection
+    gradients: tuple[Tensors, ...]
+    products: Tensor
+    profiles: dict[tuple[int, ...], Profile] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, task: Task, state: Tensors, public: Selection, seed: int) -> Asker:
+        """With public films from which it learns what any film does."""
+        known = _some(public, public.records, KNOWN, seed, "known")
+        gradients = tuple(_gradients(task, state, known))
+        products = torch.stack([_products(task, one, gradients) for one in gradients])
+        return cls(task=task, state=state, known=known, gradients=gradients, products=products)
+
+    def scores(self, update: Update, films: Selection) -> Tensor:
+        """<direction, g'> / |g'| of each film (n,), for what is left of its gradient: g'."""
+        sign = 1.0 if update.kind == "gradient" else -1.0
+        direction = {name: sign * update.tensors[name] for name in self.task.trainable}
+        profile = self._profile(films)
+        along = slopes(self.task, self.state, direction, films)
+        return (along - profile.weights @ slopes(self.task, self.state, direction, self.known)) / profile.lengths
+
+    def _profile(self, films: Selection) -> Profile:
+        asked = tuple(record.index for record in films.records)
+        if asked not in self.profiles:
+            self.profiles[asked] = self._measured(films)
+        return self.profiles[asked]
+
+    def _measured(self, films: Selection) -> Profile:
+        gradients = _gradients(self.task, self.state, films)
+        found = torch.stack([_products(self.task, own, (*self.gradients, own)) for own in gradients])
+        shared, squares = found[:, :-1], found[:, -1]
+        size = RIDGE * self.products.diagonal().mean()
+        weights = torch.linalg.solve(self.products + size * torch.eye(len(self.products)).double(), shared.T).T
+        left = squares - 2 * (weights * shared).sum(dim=1) + ((weights @ self.products) * weights).sum(dim=1)
+        return Profile(weights, torch.maximum(left, 1e-12 * squares).clamp_min(1e-30).sqrt())
+
+
+def membership(
+    asker: Asker, update: Update, victims: Selection, films: AuditFilms, limit: int, seed: int
+) -> tuple[Score, ...]:
+    """Whether each victim is told as a member, and how it ranks among films of its class that took no part.
+
+    Args:
+        asker: Of the state before the round.
+        update: Of the round that the victims took part in; for the control, of one that they did not.
+        victims: The films that are asked for.
+        films: The audit's: those of its gallery took no part in any round.
+        limit: How many of these of each class are asked for, at most.
+        seed: Which ones.
+    """
+    labels = victims.labels.tolist()
+    strangers = {}
+    for label in sorted(set(labels)):
+        own = [record for record in films.gallery.records if record.label == label]
+        strangers[label] = asker.scores(update, _some(films.gallery, own, limit, seed, "strangers"))
+    return standing(asker.scores(update, victims), [strangers[label] for label in labels])
+
+
+def standing(scores: Tensor, strangers: Sequence[Tensor]) -> tuple[Score, ...]:
+    """Where each score (B,) stands among those of films that took no part, (n,) for each.
+
+    A film is told as a member if at most `ACCUSED_WRONGLY` of the strangers score as high, itself counted with them, so
+    that the rate holds for few strangers too; with fewer than 99 it can never be told.
+
+    >>> [score.values.tolist() for score in standing(torch.tensor([2.0]), [torch.arange(4.0)])[:2]]
+    [[0.0], [0.625]]
+    """
+    pairs = list(zip(scores, strangers, strict=True))
+    counts = torch.tensor([len(some) for some in strangers])
+    above = torch.tensor([int((some > score).sum()) for score, some in pairs])
+    ties = torch.tensor([int((some == score).sum()) for score, some in pairs])
+    told = (above + ties + 1) / (counts + 1) <= ACCUSED_WRONGLY
+    return (
+        Score("member_told", "", True, told.double()),
+        Score("member_rank", "", True, 1 - (above + 0.5 * ties) / counts),
+        Score("member_strangers", "", True, counts.double()),
+    )
+
+
+def slopes(task: Task, state: Tensors, direction: Tensors, films: Selection) -> Tensor:
+    """How fast each film's loss rises along the direction (n,), float64: <direction, gradient>, by forward mode.
+
+    In train mode BatchNorm mixes the films of a pass, so each has a pass of its own.
+    """
+    images, targets = torch.from_numpy(films.read()), films.targets(task)
+    size = 1 if task.mode == "train" or task.loss_mixes else BLOCK
+    weights, found = {name: state[name] for name in direction}, []
+    for place in range(0, len(images), size):
+        batch = Batch(images[place : place + size], targets[place : place + size])
+        found.append(torch.func.jvp(partial(_losses, task, state, batch), (weights,), (dict(direction),))[1].detach())
+    return torch.cat(found).double()
+
+
+def _losses(task: Task, state: Tensors, batch: Batch, weights: Tensors) -> Tensor:
+    return task.loss(task.forward({**state, **copy_buffers(task, state), **weights}, batch.images), batch.targets)
+
+
+def _some(films: Selection, records: Sequence[Record], limit: int, seed: int, role: str) -> Selection:
+    """Of these records, `limit` at most."""
+    order = torch.randperm(len(records), generator=stream(seed, "membership", role))[:limit]
+    return type(films)(dataset=films.dataset, records=tuple(records[place] for place in sorted(order.tolist())))
+
+
+def _gradients(task: Task, state: Tensors, films: Selection) -> Iterator[Tensors]:
+    """The gradient of each film's loss by itself; of dense weights as factors."""
+    for image, target in zip(torch.from_numpy(films.read()), films.targets(task), strict=True):
+        batch = Batch(image[None], target[None])
+        shifts = factored_shifts(task, state, batch, 1)
+        yield mean_gradient(task, {**state, **copy_buffers(task, state)}, batch, shifts=shifts)
+
+
+def _products(task: Task, one: Tensors, others: Sequence[Tensors]) -> Tensor:
+    """Inner products (n,) over all trained parameters, float64."""
+    with torch.no_grad():
+        sums = [torch.stack([inner(one, other, name).double() for name in task.trainable]).sum() for other in others]
+    return torch.stack(sums)
