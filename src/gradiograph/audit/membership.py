@@ -11,20 +11,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
 
-from gradiograph.core.factored import inner
+from gradiograph.core.factored import OuterSum, factors
 from gradiograph.core.random import stream
 from gradiograph.core.scoring import Score
 from gradiograph.core.task import copy_buffers, factored_shifts, mean_gradient
 from gradiograph.core.tensors import Batch
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from gradiograph.audit.films import AuditFilms, Selection
     from gradiograph.core.records import Record
     from gradiograph.core.task import Task
@@ -38,11 +36,15 @@ ACCUSED_WRONGLY = 0.01
 """Share of the films that took no part which may be taken for members."""
 BLOCK = 32
 
+Stack = dict[str, Tensor | tuple[Tensor, Tensor]]
+"""Gradients of n films by name: (n, values), or where they are kept as factors (n, 1, U) and (n, 1, D)."""
+
 
 @dataclass(frozen=True)
 class Profile:
-    """Of n films: the weights (n, K) of the known gradients in theirs, and the length (n,) of what is their own."""
+    """n films, the weights (n, K) of the known gradients in theirs, and the length (n,) of what is their own."""
 
+    films: Batch
     weights: Tensor
     lengths: Tensor
 
@@ -55,48 +57,55 @@ class Asker:
         task: What was trained.
         state: Before the round.
         known: Public films.
-        gradients: Theirs.
+        gradients: Theirs, stacked.
         products: Inner products of these (K, K).
         profiles: Of films that were asked for before, in whatever round.
     """
 
     task: Task
     state: Tensors
-    known: Selection
-    gradients: tuple[Tensors, ...]
+    known: Batch
+    gradients: Stack
     products: Tensor
     profiles: dict[tuple[int, ...], Profile] = field(default_factory=dict)
 
     @classmethod
     def of(cls, task: Task, state: Tensors, public: Selection, seed: int) -> Asker:
         """With public films from which it learns what any film does."""
-        known = _some(public, public.records, KNOWN, seed, "known")
-        gradients = tuple(_gradients(task, state, known))
-        products = torch.stack([_products(task, one, gradients) for one in gradients])
-        return cls(task=task, state=state, known=known, gradients=gradients, products=products)
+        known = _read(task, _some(public, public.records, KNOWN, seed, "known"))
+        with torch.no_grad():
+            gradients = list(_gradients(task, state, known))
+            stack = _stacked(gradients)
+            products = torch.stack([_products(one, stack) for one in gradients])
+        return cls(task=task, state=state, known=known, gradients=stack, products=products)
 
     def scores(self, update: Update, films: Selection) -> Tensor:
         """<direction, g'> / |g'| of each film (n,), for what is left of its gradient: g'."""
         sign = 1.0 if update.kind == "gradient" else -1.0
         direction = {name: sign * update.tensors[name] for name in self.task.trainable}
         profile = self._profile(films)
-        along = slopes(self.task, self.state, direction, films)
+        along = slopes(self.task, self.state, direction, profile.films)
         return (along - profile.weights @ slopes(self.task, self.state, direction, self.known)) / profile.lengths
 
     def _profile(self, films: Selection) -> Profile:
         asked = tuple(record.index for record in films.records)
         if asked not in self.profiles:
-            self.profiles[asked] = self._measured(films)
+            self.profiles[asked] = self._measured(_read(self.task, films))
         return self.profiles[asked]
 
-    def _measured(self, films: Selection) -> Profile:
-        gradients = _gradients(self.task, self.state, films)
-        found = torch.stack([_products(self.task, own, (*self.gradients, own)) for own in gradients])
-        shared, squares = found[:, :-1], found[:, -1]
+    def _measured(self, films: Batch) -> Profile:
+        shared, squares = [], []
+        with torch.no_grad():
+            for own in _gradients(self.task, self.state, films):
+                shared.append(_products(own, self.gradients))
+                squares.append(_products(own, _stacked([own])))
+        return self._profiled(films, torch.stack(shared), torch.cat(squares))
+
+    def _profiled(self, films: Batch, shared: Tensor, squares: Tensor) -> Profile:
         size = RIDGE * self.products.diagonal().mean()
         weights = torch.linalg.solve(self.products + size * torch.eye(len(self.products)).double(), shared.T).T
         left = squares - 2 * (weights * shared).sum(dim=1) + ((weights @ self.products) * weights).sum(dim=1)
-        return Profile(weights, torch.maximum(left, 1e-12 * squares).clamp_min(1e-30).sqrt())
+        return Profile(films, weights, torch.maximum(left, 1e-12 * squares).clamp_min(1e-30).sqrt())
 
 
 def membership(
@@ -141,22 +150,25 @@ def standing(scores: Tensor, strangers: Sequence[Tensor]) -> tuple[Score, ...]:
     )
 
 
-def slopes(task: Task, state: Tensors, direction: Tensors, films: Selection) -> Tensor:
-    """How fast each film's loss rises along the direction (n,), float64: <direction, gradient>, by forward mode.
+def slopes(task: Task, state: Tensors, direction: Tensors, films: Batch) -> Tensor:
+    """How fast each film's loss rises along the direction (n,), float64: <direction, gradient>.
 
-    In train mode BatchNorm mixes the films of a pass, so each has a pass of its own.
+    The gradient of a weighted sum of the films' losses is linear in the weights, so its product with the direction,
+    differentiated by them, gives all films at once. In train mode BatchNorm mixes the films of a pass, so each has a
+    pass of its own.
     """
-    images, targets = torch.from_numpy(films.read()), films.targets(task)
     size = 1 if task.mode == "train" or task.loss_mixes else BLOCK
-    weights, found = {name: state[name] for name in direction}, []
-    for place in range(0, len(images), size):
-        batch = Batch(images[place : place + size], targets[place : place + size])
-        found.append(torch.func.jvp(partial(_losses, task, state, batch), (weights,), (dict(direction),))[1].detach())
+    weights = {name: state[name].detach().requires_grad_() for name in direction}
+    found = []
+    for place in range(0, len(films), size):
+        part = films.part(slice(place, place + size))
+        outputs = task.forward({**state, **copy_buffers(task, state), **weights}, part.images)
+        losses = task.loss(outputs, part.targets)
+        shares = torch.ones(len(losses), requires_grad=True)
+        gradients = torch.autograd.grad((shares * losses).sum(), list(weights.values()), create_graph=True)
+        along = torch.stack([(g * direction[n]).sum() for n, g in zip(weights, gradients, strict=True)]).sum()
+        found.append(torch.autograd.grad(along, shares)[0])
     return torch.cat(found).double()
-
-
-def _losses(task: Task, state: Tensors, batch: Batch, weights: Tensors) -> Tensor:
-    return task.loss(task.forward({**state, **copy_buffers(task, state), **weights}, batch.images), batch.targets)
 
 
 def _some(films: Selection, records: Sequence[Record], limit: int, seed: int, role: str) -> Selection:
@@ -165,16 +177,43 @@ def _some(films: Selection, records: Sequence[Record], limit: int, seed: int, ro
     return type(films)(dataset=films.dataset, records=tuple(records[place] for place in sorted(order.tolist())))
 
 
-def _gradients(task: Task, state: Tensors, films: Selection) -> Iterator[Tensors]:
+def _read(task: Task, films: Selection) -> Batch:
+    return Batch(torch.from_numpy(films.read()), films.targets(task))
+
+
+def _gradients(task: Task, state: Tensors, films: Batch) -> Iterator[Tensors]:
     """The gradient of each film's loss by itself; of dense weights as factors."""
-    for image, target in zip(torch.from_numpy(films.read()), films.targets(task), strict=True):
-        batch = Batch(image[None], target[None])
-        shifts = factored_shifts(task, state, batch, 1)
-        yield mean_gradient(task, {**state, **copy_buffers(task, state)}, batch, shifts=shifts)
+    shifts = factored_shifts(task, state, films.part(slice(1)), 1)
+    for place in range(len(films)):
+        start = {**state, **copy_buffers(task, state)}
+        yield mean_gradient(task, start, films.part(slice(place, place + 1)), shifts=shifts)
 
 
-def _products(task: Task, one: Tensors, others: Sequence[Tensors]) -> Tensor:
-    """Inner products (n,) over all trained parameters, float64."""
-    with torch.no_grad():
-        sums = [torch.stack([inner(one, other, name).double() for name in task.trainable]).sum() for other in others]
-    return torch.stack(sums)
+def _stacked(gradients: Sequence[Tensors]) -> Stack:
+    """The gradients of n films side by side."""
+    stack: Stack = {}
+    for name in gradients[0]:
+        parts = [factors(one, name) for one in gradients]
+        sums = [part for part in parts if isinstance(part, OuterSum)]
+        if sums:
+            stack[name] = torch.stack([part.left for part in sums]), torch.stack([part.right for part in sums])
+        else:
+            stack[name] = torch.stack([part.detach().reshape(-1) for part in parts if not isinstance(part, OuterSum)])
+    return stack
+
+
+def _products(one: Tensors, stack: Stack) -> Tensor:
+    """Inner products (n,) of a film's gradient with stacked ones over all trained parameters, float64."""
+    total = torch.zeros((), dtype=torch.float64)
+    for name, known in stack.items():
+        own = factors(one, name)
+        if isinstance(own, OuterSum) and not isinstance(known, Tensor):
+            left, right = known
+            found = ((left @ own.left.T) * (right @ own.right.T)).sum(dim=(1, 2))
+        elif isinstance(own, Tensor) and isinstance(known, Tensor):
+            found = known @ own.detach().reshape(-1)
+        else:
+            msg = f"The gradient of '{name}' is kept as factors of some films and not of others."
+            raise TypeError(msg)
+        total = total + found.double()
+    return total
