@@ -20,8 +20,9 @@ from gradiograph.core.task import copy_buffers, mean_gradient
 from gradiograph.core.tensors import Batch
 from gradiograph.data.phantom import phantom
 from gradiograph.log import Log
-from gradiograph.report import Results, render_markdown
+from gradiograph.report import Results, judge, render_markdown
 from gradiograph.report.membership import memberships
+from gradiograph.report.residual import residual_risks
 from gradiograph.testing import load_rooms
 
 SIDE = 16
@@ -121,6 +122,8 @@ def test_an_audit_asks_and_its_report_tells(tmp_path):
     )
     assert noisy.entries[0].mean == "0 %"
     assert "Who took part" in (tmp_path / "run" / "report.html").read_text()
+    risks = {row.defence: row.cells for row in residual_risks(results, judge(results))}
+    assert any(cell.startswith("told of 100 %") and "control 0 %" in cell for cell in risks["none"])
     assert "### Who took part" in render_markdown(Log.open(tmp_path / "run"))
     assert not any(row.metric.startswith("member") for row in results.rows)
     scored = CliRunner().invoke(app, ["score", str(tmp_path / "run"), "--metric", "mse"])

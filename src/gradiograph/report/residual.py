@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from gradiograph.report.findings import findings
+from gradiograph.report.membership import memberships
 from gradiograph.report.privacy import IDENTIFICATION, account, excess_bound
 from gradiograph.report.verdict import Status
 from gradiograph.report.wording import span
@@ -40,7 +41,6 @@ def residual_risks(results: Results, judgement: Judgement) -> tuple[RiskRow, ...
     rows = []
     for verdict in judgement.verdicts:
         setting, defence = verdict.finding.setting, verdict.defence
-        spent = account(results, setting, defence)
         rows.append(
             RiskRow(
                 setting=setting,
@@ -50,7 +50,7 @@ def residual_risks(results: Results, judgement: Judgement) -> tuple[RiskRow, ...
                     _reading(results, setting, defence, verdict.status),
                     verdict.worst or _UNTESTED,
                     _bound(results, setting, defence),
-                    f"advantage at most {100 * spent['membership_advantage']:.3g} %" if spent else _UNTESTED,
+                    _membership(results, setting, defence),
                     _MODEL,
                 ),
             )
@@ -69,6 +69,15 @@ def _reading(results: Results, setting: Setting, defence: str, status: Status) -
     if intervals:
         return f"{status.value}; difference from the control {span(metrics[0], intervals[0], sign=True)}"
     return status.value
+
+
+def _membership(results: Results, setting: Setting, defence: str) -> str:
+    """How many were told as members, beside the control; and what a formal guarantee leaves possible."""
+    told = [line.entries[0] for line in memberships(results, setting) if line.defence == defence]
+    asked = [f"told of {entry.mean} ({entry.interval}), control {entry.control}" for entry in told if entry]
+    spent = account(results, setting, defence)
+    bound = [f"advantage at most {100 * spent['membership_advantage']:.3g} %"] if spent else []
+    return "; ".join([*asked, *bound]) or _UNTESTED
 
 
 def _bound(results: Results, setting: Setting, defence: str) -> str:
