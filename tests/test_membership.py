@@ -1,7 +1,9 @@
 """Membership: who took part is told, who did not is not, and no more are accused wrongly than promised."""
 
 import copy
+import json
 
+import jsonschema
 import pytest
 import torch
 from typer.testing import CliRunner
@@ -23,6 +25,7 @@ from gradiograph.log import Log
 from gradiograph.report import Results, judge, render_markdown
 from gradiograph.report.membership import memberships
 from gradiograph.report.residual import residual_risks
+from gradiograph.report.twin import schema, to_json
 from gradiograph.testing import load_rooms
 
 SIDE = 16
@@ -125,6 +128,9 @@ def test_an_audit_asks_and_its_report_tells(tmp_path):
     risks = {row.defence: row.cells for row in residual_risks(results, judge(results))}
     assert any(cell.startswith("told of 100 %") and "control 0 %" in cell for cell in risks["none"])
     assert "### Who took part" in render_markdown(Log.open(tmp_path / "run"))
+    twin = json.loads(to_json(Log.open(tmp_path / "run")))
+    jsonschema.validate(twin, schema())
+    assert {entry["metric"] for entry in twin["membership"]} == {"member_told", "member_rank", "member_strangers"}
     assert not any(row.metric.startswith("member") for row in results.rows)
     scored = CliRunner().invoke(app, ["score", str(tmp_path / "run"), "--metric", "mse"])
     assert scored.exit_code == 0, scored.output

@@ -21,9 +21,10 @@ from gradiograph.report.utility import models
 from gradiograph.report.verdict import judge
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from gradiograph.log import Log
+    from gradiograph.report.statistics import Key, Values
     from gradiograph.report.utility import Model
     from gradiograph.report.verdict import Judgement
 
@@ -64,9 +65,8 @@ def to_json(log: Log) -> str:
         "purged": header.get("purged"),
         "verdict": {"headline": judgement.headline, "meaning": judgement.meaning},
         "protections": _protections(results, judgement),
-        "leakage": [
-            {**key._asdict(), **_summary(asdict(summary(values)))} for key, values in sorted(results.tables.items())
-        ],
+        "leakage": _summaries(results.tables),
+        "membership": _summaries(results.asked),
         "comparisons": [
             {**_setting(one.setting), "defence": one.defence, "metric": one.metric, **asdict(one.change.interval),
              "batches": one.batches, "chance": one.chance, "corrected": one.corrected, "needed": one.needed}
@@ -97,6 +97,10 @@ def _protections(results: Results, judgement: Judgement) -> list[dict[str, Any]]
         }
         for verdict, row in zip(judgement.verdicts, risks, strict=True)
     ]
+
+
+def _summaries(tables: Mapping[Key, Values]) -> list[dict[str, Any]]:
+    return [{**key._asdict(), **_summary(asdict(summary(values)))} for key, values in sorted(tables.items())]
 
 
 def _summary(found: dict[str, Any]) -> dict[str, Any]:
