@@ -84,6 +84,16 @@ def test_who_took_part_is_told_and_who_did_not_is_not(protocol, stack, data):
     assert told.values.tolist() == [0.0] * 3
 
 
+def test_films_of_two_sources_with_the_same_numbers_are_told_apart(data):
+    task = build("task", {"use": "lenet", "num_classes": 2}, (1, SIDE, SIDE), 0)
+    other = phantom(image_size=SIDE, channels=1, patients=400, seed=1)
+    asked = [some(source, 0, 2) for source in (data, other)]
+    asker = Asker.of(task, task.state(), some(data, 10, 20), 0)
+    batch = Batch(torch.from_numpy(asked[0].read()), asked[0].targets(task))
+    update = client_update(task, task.state(), batch, build("protocol", {"use": "fedsgd"}), Chain(), 0)
+    assert not torch.allclose(*(asker.scores(update, films) for films in asked))
+
+
 def test_of_strangers_no_more_are_told_than_promised():
     scores = torch.randn(5000, 200, generator=stream(0, "scores"))
     told, rank, _ = standing(scores[:, 0], list(scores[:, 1:]))

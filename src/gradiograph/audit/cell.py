@@ -144,8 +144,9 @@ def _asked(made: Plan, log: Log, judged: Judges, cell: GridCell) -> tuple[Cell, 
         other = mismatched_batch(cell.batch, made.spec.victims.batches, attacked_batches(made.spec, cell))
         source = replace(cell, batch=other)
     task, ((state, update), *_), _ = _rounds(made, log, source)
-    # At the first round all protections begin with the same weights.
-    place = ("membership", cell.key["task"], cell.seed, *((cell.key["defence"], cell.round) if cell.round > 1 else ()))
+    # At the first round all protocols and protections begin with the same weights.
+    trained = (cell.key["protocol"], cell.key["defence"], cell.round) if cell.round > 1 else ()
+    place = ("membership", cell.key["task"], cell.seed, *trained)
     asker = judged.context.cache.get(place)
     if not isinstance(asker, Asker):
         asker = judged.context.cache[place] = Asker.of(task, state, made.films.public, cell.seed)

@@ -88,7 +88,7 @@ class Asker:
         return (along - profile.weights @ slopes(self.task, self.state, direction, self.known)) / profile.lengths
 
     def _profile(self, films: Selection) -> Profile:
-        asked = tuple(record.index for record in films.records)
+        asked = (id(films.dataset), *(record.index for record in films.records))
         if asked not in self.profiles:
             self.profiles[asked] = self._measured(_read(self.task, films))
         return self.profiles[asked]
@@ -99,13 +99,11 @@ class Asker:
             for own in _gradients(self.task, self.state, films):
                 shared.append(_products(own, self.gradients))
                 squares.append(_products(own, _stacked([own])))
-        return self._profiled(films, torch.stack(shared), torch.cat(squares))
-
-    def _profiled(self, films: Batch, shared: Tensor, squares: Tensor) -> Profile:
+        along, own_squares = torch.stack(shared), torch.cat(squares)
         size = RIDGE * self.products.diagonal().mean()
-        weights = torch.linalg.solve(self.products + size * torch.eye(len(self.products)).double(), shared.T).T
-        left = squares - 2 * (weights * shared).sum(dim=1) + ((weights @ self.products) * weights).sum(dim=1)
-        return Profile(films, weights, torch.maximum(left, 1e-12 * squares).clamp_min(1e-30).sqrt())
+        weights = torch.linalg.solve(self.products + size * torch.eye(len(self.products)).double(), along.T).T
+        left = own_squares - 2 * (weights * along).sum(dim=1) + ((weights @ self.products) * weights).sum(dim=1)
+        return Profile(films, weights, torch.maximum(left, 1e-12 * own_squares).clamp_min(1e-30).sqrt())
 
 
 def membership(
