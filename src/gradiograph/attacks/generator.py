@@ -173,8 +173,10 @@ class Generated(Parametrisation):
         with torch.no_grad():
             films = images if network.shape[0] > 1 else images.mean(dim=1, keepdim=True)
             latent, _ = network.encode(films)
+            if not self.around:
+                return latent
             left = (films - network.decode(latent)) / network.log_sigma.exp()
-        return torch.cat([latent, left.flatten(1)], dim=1) if self.around else latent
+        return torch.cat([latent, left.flatten(1)], dim=1)
 
     def project(self, latent: Tensor) -> None:
         """Clamp to `FARTHEST` standard deviations, where a normal latent hardly ever lies."""

@@ -52,6 +52,8 @@ if TYPE_CHECKING:
     from gradiograph.audit.client import Round
     from gradiograph.audit.spec import Spec
     from gradiograph.core.attack import Observation
+    from gradiograph.core.defence import Chain
+    from gradiograph.core.protocol import Protocol
     from gradiograph.core.records import Row
     from gradiograph.core.scoring import Score, ScoringContext
     from gradiograph.core.task import Task
@@ -143,7 +145,8 @@ def _asked(made: Plan, log: Log, judged: Judges, cell: GridCell) -> tuple[Cell, 
     if cell.control == STRANGERS:
         other = mismatched_batch(cell.batch, made.spec.victims.batches, attacked_batches(made.spec, cell))
         source = replace(cell, batch=other)
-    task, ((state, update), *_), _ = _rounds(made, log, source)
+    protocol, defence = _client(made, cell)
+    task, ((state, update), *_), _ = _rounds(made, log, source, protocol, defence)
     # At the first round all protocols and protections begin with the same weights.
     trained = (cell.key["protocol"], cell.key["defence"], cell.round) if cell.round > 1 else ()
     place = ("membership", cell.key["task"], cell.seed, *trained)
@@ -232,22 +235,26 @@ def _attack(made: Plan, log: Log, cell: GridCell, entry: Cell, share: Share) -> 
 
 def _observation(made: Plan, log: Log, cell: GridCell) -> Observation:
     """What the server holds of this cell's rounds."""
-    task, rounds, targets = _rounds(made, log, cell)
+    protocol, defence = _client(made, cell)
+    task, rounds, targets = _rounds(made, log, cell, protocol, defence)
     (state, update), *later = to_device(task, rounds, made.spec.device)
-    protocol = made.builder.make("protocol", cell.protocol or {})
-    defence = made.chain(cell.protocol or {}, cell.defence)
     return observe(task, state, update, protocol, defence, made.spec.threat, targets, tuple(later))
 
 
-def _rounds(made: Plan, log: Log, cell: GridCell) -> tuple[Task, tuple[Round, ...], Tensor]:
+def _client(made: Plan, cell: GridCell) -> tuple[Protocol, Chain]:
+    """What the cell's clients do in a round, and what protects it."""
+    return made.builder.make("protocol", cell.protocol or {}), made.chain(cell.protocol or {}, cell.defence)
+
+
+def _rounds(
+    made: Plan, log: Log, cell: GridCell, protocol: Protocol, defence: Chain
+) -> tuple[Task, tuple[Round, ...], Tensor]:
     """The task as it was sent, the cell's rounds, and the targets behind them.
 
     The rounds are a client's, made here, or the captured one (batch 0 of a captured audit). At a later round the client
     joins the training of this cell's protection in it: the state is the trained one.
     """
     task = made.task(cell.task or {}, cell.seed)
-    protocol = made.builder.make("protocol", cell.protocol or {})
-    defence = made.chain(cell.protocol or {}, cell.defence)
     start = state_before(made, log, cell, task)
     if start is None:
         msg = f"The training that cell {cell.id} attacks never came to round {cell.round}. Start a new run."

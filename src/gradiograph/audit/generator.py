@@ -13,7 +13,7 @@ from gradiograph.attacks.eigen import fit_eigen
 from gradiograph.attacks.generator import Generated, begin, pack_generator
 from gradiograph.attacks.generator_training import bound, calibrate, fit_generator
 from gradiograph.audit.films import planar_shape
-from gradiograph.audit.prior import held_out, open_public_films, require_new
+from gradiograph.audit.prior import held_out, open_public_films, require_new, share_nearer
 from gradiograph.audit.unfinished import Unfinished
 from gradiograph.core.random import stream
 from gradiograph.log.atomic import write_file
@@ -133,8 +133,7 @@ def _shown(network: VariationalAutoencoder, films: Tensor) -> float:
 def _near_trained(
     network: VariationalAutoencoder, trained: Tensor, others: Tensor, generator: torch.Generator
 ) -> float:
-    equal = trained[torch.randperm(len(trained), generator=generator)[: len(others)]].flatten(1)
+    equal = trained[torch.randperm(len(trained), generator=generator)[: len(others)]]
     with torch.no_grad():
-        drawn = network.decode(torch.randn(SAMPLES, len(network.std), generator=generator)).flatten(1)
-    near = torch.cdist(drawn, equal).min(dim=1).values < torch.cdist(drawn, others.flatten(1)).min(dim=1).values
-    return float(near.double().mean())
+        drawn = network.decode(torch.randn(SAMPLES, len(network.std), generator=generator))
+    return share_nearer(drawn, equal, others)

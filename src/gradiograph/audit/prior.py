@@ -143,6 +143,12 @@ def open_public_films(spec: Spec, folder: Path) -> AuditFilms:
     return films
 
 
+def share_nearer(drawn: Tensor, trained: Tensor, others: Tensor) -> float:
+    """The share of images (n, ...) that are nearer to one of some trained films than to one of as many others."""
+    near = [torch.cdist(drawn.flatten(1), films.flatten(1)).min(dim=1).values for films in (trained, others)]
+    return float((near[0] < near[1]).double().mean())
+
+
 def held_out(patients: list[str], seed: int) -> Tensor:
     """Which films (n,) are of the tenth of the patients that is held out.
 

@@ -14,7 +14,7 @@ from gradiograph.attacks.film_training import Rehearsal, degrade, fit_film_netwo
 from gradiograph.audit.client import client_rounds, observe
 from gradiograph.audit.films import planar_shape
 from gradiograph.audit.plan import Builder, build_attack
-from gradiograph.audit.prior import held_out, open_public_films, require_new
+from gradiograph.audit.prior import held_out, open_public_films, require_new, share_nearer
 from gradiograph.audit.unfinished import Unfinished
 from gradiograph.core.random import stream
 from gradiograph.core.tensors import Batch
@@ -170,9 +170,7 @@ def _measured(
 ) -> tuple[float, float, float, float]:
     seen = degrade(others, others.roll(1, dims=0), generator)
     equal = trained[torch.randperm(len(trained), generator=generator)[: len(others)]]
-    drawn = prior.sample(SAMPLES, generator).flatten(1)
-    to_trained = torch.cdist(drawn, equal.flatten(1)).min(dim=1).values
-    near = (to_trained < torch.cdist(drawn, others.flatten(1)).min(dim=1).values).double().mean()
+    near = share_nearer(prior.sample(SAMPLES, generator), equal, others)
     mean = trained.mean(dim=0, keepdim=True).expand_as(others)
     quality = [float(decibels(images, others).mean()) for images in (seen, prior.restore(seen), mean)]
-    return quality[0], quality[1], quality[2], float(near)
+    return quality[0], quality[1], quality[2], near

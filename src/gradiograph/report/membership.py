@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from gradiograph.report.results import MEMBERS, STRANGERS, UNDEFENDED, Results, Setting
+from gradiograph.report.results import MEMBERS, STRANGERS, Results, Setting
 from gradiograph.report.statistics import Key
 from gradiograph.report.tables import Entry, entry_of
 from gradiograph.report.wording import MEMBERSHIP_MEANING
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 __all__ = ["MEMBERSHIP_MEANING", "MEMBERSHIP_METRICS", "MembershipLine", "memberships"]
 
@@ -31,8 +27,7 @@ class MembershipLine:
 def memberships(results: Results, setting: Setting) -> list[MembershipLine]:
     """The membership of one setting, by defence, undefended first; empty where it was not asked for."""
     found = {key.defence for key in results.asked if (key.task, key.protocol, key.control) == (*setting, MEMBERS)}
-    known = (UNDEFENDED, *results.entries("defences"))
-    return [_line(results, setting, defence) for defence in _ordered(found, known)]
+    return [_line(results, setting, defence) for defence in results.in_order(found)]
 
 
 def _line(results: Results, setting: Setting, defence: str) -> MembershipLine:
@@ -49,8 +44,3 @@ def _line(results: Results, setting: Setting, defence: str) -> MembershipLine:
         entries=tuple(entry(metric) for metric in MEMBERSHIP_METRICS),
         strangers=str(least) if least == most else f"{least} to {most}",
     )
-
-
-def _ordered(found: Iterable[str], known: Iterable[str]) -> list[str]:
-    order = list(known)
-    return sorted(found, key=lambda label: (order.index(label) if label in order else len(order), label))

@@ -139,8 +139,12 @@ class Results:
     def defences(self, setting: Setting) -> tuple[str, ...]:
         """The defences attacked in a setting: undefended first, then in the audit file's order."""
         found = {key.defence for key in self.tables if key.attack and (key.task, key.protocol) == setting}
+        return self.in_order(found)
+
+    def in_order(self, defences: Iterable[str]) -> tuple[str, ...]:
+        """These defences: undefended first, then in the audit file's order."""
         known = (UNDEFENDED, *self.entries("defences"))
-        return tuple(sorted(found, key=lambda label: _rank(label, known)))
+        return tuple(sorted(defences, key=lambda label: _rank(label, known)))
 
     def attacks(self, setting: Setting, defence: str) -> tuple[str, ...]:
         """The attacks that ran against a defence, in the audit file's order."""
