@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from math import ceil
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
@@ -15,7 +16,7 @@ from gradiograph.attacks.film_network import load_film_prior
 from gradiograph.attacks.generator import load_generator
 from gradiograph.attacks.likelihoods import LikelihoodName
 from gradiograph.attacks.matching import GradientMatching
-from gradiograph.attacks.optimisers import Adam
+from gradiograph.attacks.optimisers import LBFGS, Adam, Optimiser
 from gradiograph.attacks.parametrisations import Eigen, LowResolution, Parametrisation
 from gradiograph.attacks.replay import ReplayName
 from gradiograph.core.attack import Attack
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
     from gradiograph.core.attack import Observation
     from gradiograph.core.task import Task
     from gradiograph.core.tensors import Reconstruction
+
+ITERATIONS = 20
+"""Of L-BFGS between two looks at the replay and the smoothing."""
 
 
 @register("attack", "map")
@@ -56,8 +60,12 @@ class MaximumAPosteriori(Attack):
         factor: Without a prior: how much smaller the latent is than the image, along each side.
         tv: Weight of the total variation, in units of the misfit.
         likelihood: "channel", or for comparison "l2", "cosine" or "cosine_per_layer".
-        steps: Of Adam, in each search; its learning rate falls to a tenth along half a cosine.
-        learning_rate: Of the first step, in units of the latent: of a component's standard deviation, or of a pixel.
+        steps: Gradients of the objective in each search, about.
+        optimiser: "adam", its learning rate falling to a tenth along half a cosine, or "lbfgs" with a line search that
+            needs an objective without jumps: see `smoothing`.
+        learning_rate: Of Adam's first step, in units of the latent: of a component's standard deviation, or of a pixel.
+        smoothing: How smooth the network's rectifiers are made where a search begins, as a share of the root mean
+            square of a layer's values: it falls to 3 % of this. 0 searches the network as it is.
         replay: "midpoint", with the exact replay as fallback and for the last part of the steps, or "exact".
         polish: Share of the steps, the last ones, that take the exact replay.
         restarts: Searches from starts of their own; the one with the smallest objective is returned.
@@ -77,7 +85,9 @@ class MaximumAPosteriori(Attack):
     tv: Annotated[float, Field(ge=0)] = 0.0
     likelihood: LikelihoodName = "channel"
     steps: Annotated[int, Field(ge=1)] = 300
+    optimiser: Literal["adam", "lbfgs"] = "adam"
     learning_rate: Annotated[float, Field(gt=0)] = 0.05
+    smoothing: Annotated[float, Field(ge=0)] = 0.0
     replay: ReplayName = "midpoint"
     polish: Annotated[float, Field(ge=0, le=1)] = 0.25
     restarts: Annotated[int, Field(ge=1)] = 1
@@ -90,6 +100,9 @@ class MaximumAPosteriori(Attack):
         if self.around and self.generator is None:
             msg = "around = true needs a generator to search around. Give generator = FILE, or leave around out."
             raise BadSetting(msg)
+        if self.denoiser is not None and self.optimiser == "lbfgs":
+            msg = "A denoiser's density is drawn anew at each step, which a line search cannot follow. "
+            raise BadSetting(msg + 'Set optimiser = "adam".')
 
     @property
     def requires(self) -> tuple[str, ...]:
@@ -140,13 +153,18 @@ class MaximumAPosteriori(Attack):
         return LowResolution(factor=self.factor, grey=True, boxed=True)
 
     def _search(self, parametrisation: Parametrisation, latent_prior: float = 0.0) -> GradientMatching:
+        optimiser: Optimiser = Adam(learning_rate=self.learning_rate, schedule="cosine")
+        steps = self.steps
+        if self.optimiser == "lbfgs":
+            optimiser = LBFGS(learning_rate=1.0, inner_steps=min(ITERATIONS, steps), line_search=True)
+            steps = ceil(steps / ITERATIONS)
         return GradientMatching(
             name="map",
             likelihood=self.likelihood,
             parametrisation=parametrisation,
             tv=self.tv,
-            optimiser=Adam(learning_rate=self.learning_rate, schedule="cosine"),
-            steps=self.steps,
+            optimiser=optimiser,
+            steps=steps,
             paper_steps=None,
             labels="joint",
             labels_if_granted=True,
@@ -155,5 +173,6 @@ class MaximumAPosteriori(Attack):
             latent_prior=latent_prior,
             restarts=self.restarts,
             layers=self.layers,
+            smoothing=self.smoothing,
             statistics=self.statistics,
         )

@@ -64,21 +64,29 @@ class Adam(Optimiser):
 
 @dataclass(frozen=True, kw_only=True)
 class LBFGS(Optimiser):
-    """L-BFGS without line search, as Zhu et al. 2019 use it.
+    """L-BFGS; without line search, as Zhu et al. 2019 use it, or with one.
 
     Args:
-        learning_rate: Length of a step along its direction.
+        learning_rate: Length of a step along its direction; with a line search, of the first that is tried.
         history: Pairs that approximate the curvature.
         inner_steps: Iterations in each step.
+        line_search: Go along each direction to a point that fulfils Wolfe's strong conditions, and never stop early.
+            On a function that jumps, as one with the slopes of rectifiers in it, no such point may exist.
     """
 
     history: int = 100
     inner_steps: int = 20
+    line_search: bool = False
 
     def start(self, variables: list[Tensor], steps: int) -> Callable[[Closure, int], float]:
         """See `Optimiser.start`."""
+        searching = {"line_search_fn": "strong_wolfe", "tolerance_grad": 0.0, "tolerance_change": 0.0}
         lbfgs = torch.optim.LBFGS(
-            variables, lr=self.learning_rate, max_iter=self.inner_steps, history_size=self.history
+            variables,
+            lr=self.learning_rate,
+            max_iter=self.inner_steps,
+            history_size=self.history,
+            **(searching if self.line_search else {}),  # type: ignore[arg-type] # of several types
         )
 
         def step(closure: Closure, count: int) -> float:

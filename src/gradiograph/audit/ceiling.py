@@ -90,7 +90,7 @@ def at_rest(search: Attack | None, observation: Observation, generator: torch.Ge
     """
     if not isinstance(search, GradientMatching):
         return None
-    still = replace(search, steps=1, optimiser=Adam(learning_rate=0.0))
+    still = replace(search, steps=1, optimiser=Adam(learning_rate=0.0), smoothing=0.0)
     found = still(observation, generator, lambda _: None)
     return replace(found, objective=found.objective[-1:], flags=())
 
