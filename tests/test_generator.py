@@ -13,6 +13,7 @@ from gradiograph.attacks.eigen import fit_eigen
 from gradiograph.attacks.generator import Generated, VariationalAutoencoder, begin, load_generator, pack_generator
 from gradiograph.attacks.generator_training import bound, calibrate, fit_generator, moved
 from gradiograph.attacks.network_training import SAVE
+from gradiograph.attacks.parametrisations import Around
 from gradiograph.audit import load_spec, plan, train_generator
 from gradiograph.cli import app
 from gradiograph.core.errors import BadInput, BadSetting
@@ -104,8 +105,8 @@ def test_films_are_moved_a_little_and_stay_films(films):
 
 
 def test_around_it_any_film_can_be_shown_and_not_without(films, network):
-    seen = films[140:144]
-    near, exact = Generated(network=network), Generated(network=network, around=True)
+    seen, near = films[140:144], Generated(network=network)
+    exact = Around(inner=near, count=COMPONENTS, sigma=0.02, planes=1)
     latent = exact.encode(seen)
     assert latent.shape == (4, COMPONENTS + SIDE * SIDE)
     torch.testing.assert_close(exact.images(latent, SHAPE), seen, rtol=0, atol=1e-5)
@@ -136,7 +137,7 @@ def test_colours_have_planes_of_their_own():
     network = untrained(fit_eigen(colours, 4))
     assert isinstance(network, VariationalAutoencoder)
     assert network.shape == (3, 10, 12)
-    shown = Generated(network=network, around=True)
+    shown = Around(inner=Generated(network=network), count=4, sigma=0.1, planes=3)
     torch.testing.assert_close(shown.images(shown.encode(colours), (3, 10, 12)), colours, rtol=0, atol=1e-5)
 
 

@@ -1,6 +1,7 @@
 """`map`, and what it asks of the search: a prior of the right weight, restarts, part of an update, a given start."""
 
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -109,6 +110,18 @@ def test_an_eigen_prior_finds_a_film_of_its_span_under_a_channel(prior_file, pri
     found = MaximumAPosteriori(prior=prior_file, steps=60)(observation, stream(0, "a"), ignore)
     mean = prior.images(torch.zeros(1, 4))
     assert error(found.images, film.images.clamp(0, 1)) < 0.1 * error(mean, film.images)
+
+
+def test_around_a_prior_a_film_is_found_that_its_components_cannot_show(prior, tmp_path):
+    save_prior(replace(prior, residual=0.05), tmp_path / "loose.npz")
+    film = Batch(
+        (prior.images(torch.tensor([[1.0, -1.2, 1.0, 0.8]])) + 0.2 * smooth_images(1) - 0.1).contiguous(),
+        torch.tensor([1]),
+    )
+    observation = observe(linear_task(), film)
+    attack = partial(MaximumAPosteriori, prior=tmp_path / "loose.npz", steps=100, optimiser="lbfgs")
+    within, around = (attack(around=x)(observation, stream(0), ignore).images for x in (False, True))
+    assert error(around, film.images) < 0.01 * error(within, film.images)
 
 
 def test_the_contract_alone_and_under_defences():

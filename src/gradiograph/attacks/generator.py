@@ -130,53 +130,41 @@ def begin(prior: EigenPrior) -> VariationalAutoencoder:
 
 @dataclass(frozen=True, kw_only=True)
 class Generated(Parametrisation):
-    """The latent of a generator, and with `around` what a film has beside: each pixel's r, in units of sigma.
+    """The latent of a generator.
 
     Args:
         network: Trained, without gradients.
-        around: Search around the generator's films too, after GIAS (Jeon et al. 2021, arXiv 2110.14962) and GIFD (Fang
-            et al. 2023, arXiv 2308.04699), which move weights or inner features; here the decoder's own noise moves.
         card: What it was trained on, how, and how good it is on films of patients that it was not trained on.
     """
 
     network: VariationalAutoencoder = field(repr=False)
-    around: bool = False
     card: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     def start(self, count: int, image_shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
-        """(count, K) from N(0, 0.1^2), near the usual film, and zeros (count, P) beside them where `around`.
+        """(count, K) from N(0, 0.1^2), near the usual film.
 
         Raises:
             BadSetting: the generator is for images of another shape.
         """
         self._require(image_shape)
-        latent = 0.1 * torch.randn(count, len(self.network.std), generator=generator)
-        return torch.cat([latent, torch.zeros(count, self.network.mean.numel())], dim=1) if self.around else latent
+        return 0.1 * torch.randn(count, len(self.network.std), generator=generator)
 
     def images(self, latent: Tensor, image_shape: tuple[int, ...]) -> Tensor:
-        """D(z), plus sigma * r where `around`; may leave [0, 1].
+        """D(z); may leave [0, 1].
 
         Raises:
             BadSetting: the generator is for images of another shape.
         """
         self._require(image_shape)
-        network = self.network.to(latent.device)
-        count = len(network.std)
-        films = network.decode(latent[:, :count])
-        if self.around:
-            films = films + network.log_sigma.exp() * latent[:, count:].view_as(films)
+        films = self.network.to(latent.device).decode(latent)
         return films.expand(-1, image_shape[0], -1, -1)
 
     def encode(self, images: Tensor) -> Tensor:
-        """The mean latent of these images, by the encoder, and what is left of them where `around`."""
+        """The mean latent of these images, by the encoder."""
         network = self.network.to(images.device)
         with torch.no_grad():
             films = images if network.shape[0] > 1 else images.mean(dim=1, keepdim=True)
-            latent, _ = network.encode(films)
-            if not self.around:
-                return latent
-            left = (films - network.decode(latent)) / network.log_sigma.exp()
-        return torch.cat([latent, left.flatten(1)], dim=1)
+            return network.encode(films)[0]
 
     def project(self, latent: Tensor) -> None:
         """Clamp to `FARTHEST` standard deviations, where a normal latent hardly ever lies."""
@@ -200,14 +188,14 @@ def pack_generator(
     return pack_network(FORMAT, network, image_shape, card, patients, key)
 
 
-def load_generator(path: Path, image_shape: tuple[int, ...], *, around: bool = False) -> Generated:
+def load_generator(path: Path, image_shape: tuple[int, ...]) -> Generated:
     """Read what `pack_generator` wrote; see `network_file.load_network`.
 
     Raises:
         BadInput: the file is missing, damaged or no generator, or is for images of another shape.
     """
     network, card = load_network(path, FORMAT, "generator", image_shape, _bare)
-    return Generated(network=network, around=around, card=card)
+    return Generated(network=network, card=card)
 
 
 def _bare(arrays: Mapping[str, NDArray[Any]]) -> VariationalAutoencoder:

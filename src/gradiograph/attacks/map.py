@@ -17,7 +17,7 @@ from gradiograph.attacks.generator import load_generator
 from gradiograph.attacks.likelihoods import LikelihoodName
 from gradiograph.attacks.matching import GradientMatching
 from gradiograph.attacks.optimisers import LBFGS, Adam, Optimiser
-from gradiograph.attacks.parametrisations import Eigen, LowResolution, Parametrisation
+from gradiograph.attacks.parametrisations import Around, Eigen, LowResolution, Parametrisation
 from gradiograph.attacks.replay import ReplayName
 from gradiograph.core.attack import Attack
 from gradiograph.core.errors import BadSetting
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from gradiograph.core.task import Task
     from gradiograph.core.tensors import Reconstruction
 
+GREY_LEVEL = 1 / 255
+"""What a prior lacks of a film is taken to be this much at least, as root mean square per pixel."""
 ITERATIONS = 20
 """Of L-BFGS between two looks at the replay and the smoothing."""
 
@@ -52,7 +54,7 @@ class MaximumAPosteriori(Attack):
             and an update without a defence, count as noise of 1 % of the update's root mean square.
         generator: A file that `gradiograph prior train --kind generator` wrote, in place of a prior: its latent is
             searched, and weighed as the components are.
-        around: Search around the generator's films too: what they lack of a film, as the generator's own noise.
+        around: Search around what the prior or the generator can show too: what it lacks of a film, by pixel.
         denoiser: A file that `gradiograph prior train --kind restorer` wrote: its network is a diffusion model's, and
             the density of films that it knows is taken in place of, or beside, the components' (`denoising`), with the
             same weight.
@@ -97,8 +99,8 @@ class MaximumAPosteriori(Attack):
         if self.generator is not None and self.prior is not None:
             msg = "attack 'map' searches the latent of a prior or of a generator, not of both. Leave one of them out."
             raise BadSetting(msg)
-        if self.around and self.generator is None:
-            msg = "around = true needs a generator to search around. Give generator = FILE, or leave around out."
+        if self.around and self.generator is None and self.prior is None:
+            msg = "around = true needs a prior or a generator to search around. Give one, or leave around out."
             raise BadSetting(msg)
         if self.denoiser is not None and self.optimiser == "lbfgs":
             msg = "A denoiser's density is drawn anew at each step, which a line search cannot follow. "
@@ -139,15 +141,24 @@ class MaximumAPosteriori(Attack):
         if self.denoiser is not None:
             known = DenoisingPrior(prior=load_film_prior(self.denoiser, image_shape), weight=self.prior_weight)
         if self.generator is not None:
-            shown = load_generator(self.generator, image_shape, around=self.around)
+            generated = load_generator(self.generator, image_shape)
+            network, sigma = generated.network, float(generated.network.log_sigma.exp())
+            shown = self._widened(generated, len(network.std), sigma, network.shape[0])
             return replace(self._search(shown, self.prior_weight), denoiser=known)
         if self.prior is None:
             return replace(self._search(self._low_resolution()), denoiser=known)
-        search = self._search(Eigen(prior=load_prior(self.prior, image_shape)), self.prior_weight)
-        search = replace(search, denoiser=known)
+        prior = load_prior(self.prior, image_shape)
+        planes = 1 if prior.is_grey else image_shape[0]
+        shown = self._widened(Eigen(prior=prior), len(prior.std), prior.residual, planes)
+        search = replace(self._search(shown, self.prior_weight), denoiser=known)
         if task is None or not task.segments:
             return search
         return replace(search, mask_prior=load_mask_prior(self.prior, (task.num_classes - 1, *task.target_shape)))
+
+    def _widened(self, inner: Parametrisation, count: int, sigma: float, planes: int) -> Parametrisation:
+        if not self.around:
+            return inner
+        return Around(inner=inner, count=count, sigma=max(sigma, GREY_LEVEL), planes=planes)
 
     def _low_resolution(self) -> LowResolution:
         return LowResolution(factor=self.factor, grey=True, boxed=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from math import ceil
+from math import ceil, prod
 from typing import TYPE_CHECKING, Literal
 
 import torch
@@ -172,3 +172,55 @@ class Eigen(Parametrisation):
         if image_shape != self.prior.image_shape:
             msg = f"The prior is for images of shape {self.prior.image_shape}, the task's have {image_shape}."
             raise BadSetting(f"{msg} Give a prior of that shape: `gradiograph prior train FILE`.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Around(Parametrisation):
+    """What another latent shows, and each pixel's distance from it, in units of what it usually leaves of a film.
+
+    After GIAS (Jeon et al. 2021, arXiv 2110.14962) and GIFD (Fang et al. 2023, arXiv 2308.04699), which leave a
+    generator's range by its weights or its inner features. With N(0, 1) on both parts the images are those of
+    probabilistic principal component analysis (Tipping and Bishop 1999), or of a generator with its own noise.
+
+    Args:
+        inner: The other latent, (B, K).
+        count: K.
+        sigma: Root mean square per pixel of what it leaves of a film.
+        planes: 1 where the films are grey, otherwise their channels.
+    """
+
+    inner: Parametrisation
+    count: int
+    sigma: float
+    planes: int
+
+    def start(self, count: int, image_shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+        """(count, K + P): the other latent's start, and zeros beside it.
+
+        Raises:
+            BadSetting: as of the other latent.
+        """
+        pixels = self.planes * prod(image_shape[1:])
+        return torch.cat([self.inner.start(count, image_shape, generator), torch.zeros(count, pixels)], dim=1)
+
+    def images(self, latent: Tensor, image_shape: tuple[int, ...]) -> Tensor:
+        """The other latent's images plus sigma times the rest; may leave [0, 1].
+
+        Raises:
+            BadSetting: as of the other latent.
+        """
+        shown, rest = latent[:, : self.count], latent[:, self.count :]
+        beside = rest.reshape(len(latent), self.planes, *image_shape[1:])
+        return self.inner.images(shown, image_shape) + self.sigma * beside
+
+    def encode(self, images: Tensor) -> Tensor:
+        """The other latent of these images, and what it leaves of them."""
+        latent = self.inner.encode(images)
+        left = (images - self.inner.images(latent, tuple(images.shape[1:]))) / self.sigma
+        if self.planes == 1:
+            left = left.mean(dim=1, keepdim=True)
+        return torch.cat([latent, left.flatten(1)], dim=1)
+
+    def project(self, latent: Tensor) -> None:
+        """Clamp to `FARTHEST` standard deviations, where a normal latent hardly ever lies."""
+        latent.clamp_(-FARTHEST, FARTHEST)
