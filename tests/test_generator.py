@@ -159,8 +159,6 @@ def test_map_searches_the_generators_latent(network, file, films, tmp_path):
 def test_a_prior_and_a_generator_exclude_each_other(file):
     with pytest.raises(BadSetting, match="not of both"):
         MaximumAPosteriori(generator=file, prior=file)
-    with pytest.raises(BadSetting, match="generator"):
-        MaximumAPosteriori(around=True)
     assert "public_data" in MaximumAPosteriori(generator=file).requires
 
 

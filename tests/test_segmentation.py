@@ -349,6 +349,6 @@ def test_slices_of_real_ct_are_trained_on_and_attacked(tmp_path):
     one = slices.part(slice(2, 3))
     sent = client_update(task, task.state(), one, FedSGD(), Chain(), 0)
     seen = observe(task, task.state(), sent, FedSGD(), Chain(), ThreatModel(knows_labels=False), None)
-    found = MaximumAPosteriori(steps=30)(seen, stream(0, "attack"), lambda _: None)
+    found = MaximumAPosteriori(steps=30, optimiser="adam", smoothing=0)(seen, stream(0, "attack"), lambda _: None)
     assert found.objective[-1] < found.objective[0]
     assert found.targets.shape == (1, len(data.mask_classes), 32, 32)

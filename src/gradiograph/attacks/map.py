@@ -44,7 +44,8 @@ class MaximumAPosteriori(Attack):
 
     By default the attacker of Kerckhoffs: the likelihood is the defence's own, with its approximations, so that a
     candidate is judged by what the channel can have made of its update. With a prior the images are a public mean film
-    plus principal components whose weights are N(0, 1); without one they are a grey low-resolution latent in [0, 1].
+    plus principal components whose weights are N(0, 1), and what these lack of a film beside them; without one they are
+    a grey low-resolution latent in [0, 1]. The search begins with a network whose rectifiers are smooth.
     Labels that the threat model grants are used, others are searched with the images; masks too, by the principal
     components of public ones where the prior's films had masks.
 
@@ -54,7 +55,7 @@ class MaximumAPosteriori(Attack):
             and an update without a defence, count as noise of 1 % of the update's root mean square.
         generator: A file that `gradiograph prior train --kind generator` wrote, in place of a prior: its latent is
             searched, and weighed as the components are.
-        around: Search around what the prior or the generator can show too: what it lacks of a film, by pixel.
+        around: Search around what the prior or the generator shows, too: what it lacks of a film, by pixel.
         denoiser: A file that `gradiograph prior train --kind restorer` wrote: its network is a diffusion model's, and
             the density of films that it knows is taken in place of, or beside, the components' (`denoising`), with the
             same weight.
@@ -64,7 +65,7 @@ class MaximumAPosteriori(Attack):
         likelihood: "channel", or for comparison "l2", "cosine" or "cosine_per_layer".
         steps: Gradients of the objective in each search, about.
         optimiser: "adam", its learning rate falling to a tenth along half a cosine, or "lbfgs" with a line search that
-            needs an objective without jumps: see `smoothing`.
+            needs an objective without jumps: see `smoothing`. None is "lbfgs"; beside a denoiser it is "adam".
         learning_rate: Of Adam's first step, in units of the latent: of a component's standard deviation, or of a pixel.
         smoothing: How smooth the network's rectifiers are made where a search begins, as a share of the root mean
             square of a layer's values: it falls to 3 % of this. 0 searches the network as it is.
@@ -80,16 +81,16 @@ class MaximumAPosteriori(Attack):
     prior: Path | None = None
     prior_weight: Annotated[float, Field(ge=0)] = 1.0
     generator: Path | None = None
-    around: bool = False
+    around: bool = True
     denoiser: Path | None = None
     statistics: Annotated[float, Field(ge=0)] = 0.0
     factor: Annotated[int, Field(ge=1)] = 4
     tv: Annotated[float, Field(ge=0)] = 0.0
     likelihood: LikelihoodName = "channel"
     steps: Annotated[int, Field(ge=1)] = 300
-    optimiser: Literal["adam", "lbfgs"] = "adam"
+    optimiser: Literal["adam", "lbfgs"] | None = None
     learning_rate: Annotated[float, Field(gt=0)] = 0.05
-    smoothing: Annotated[float, Field(ge=0)] = 0.0
+    smoothing: Annotated[float, Field(ge=0)] = 0.5
     replay: ReplayName = "midpoint"
     polish: Annotated[float, Field(ge=0, le=1)] = 0.25
     restarts: Annotated[int, Field(ge=1)] = 1
@@ -99,12 +100,9 @@ class MaximumAPosteriori(Attack):
         if self.generator is not None and self.prior is not None:
             msg = "attack 'map' searches the latent of a prior or of a generator, not of both. Leave one of them out."
             raise BadSetting(msg)
-        if self.around and self.generator is None and self.prior is None:
-            msg = "around = true needs a prior or a generator to search around. Give one, or leave around out."
-            raise BadSetting(msg)
         if self.denoiser is not None and self.optimiser == "lbfgs":
             msg = "A denoiser's density is drawn anew at each step, which a line search cannot follow. "
-            raise BadSetting(msg + 'Set optimiser = "adam".')
+            raise BadSetting(msg + 'Set optimiser = "adam", or leave it out.')
 
     @property
     def requires(self) -> tuple[str, ...]:
@@ -166,7 +164,7 @@ class MaximumAPosteriori(Attack):
     def _search(self, parametrisation: Parametrisation, latent_prior: float = 0.0) -> GradientMatching:
         optimiser: Optimiser = Adam(learning_rate=self.learning_rate, schedule="cosine")
         steps = self.steps
-        if self.optimiser == "lbfgs":
+        if self.optimiser == "lbfgs" or (self.optimiser is None and self.denoiser is None):
             optimiser = LBFGS(learning_rate=1.0, inner_steps=min(ITERATIONS, steps), line_search=True)
             steps = ceil(steps / ITERATIONS)
         return GradientMatching(
