@@ -13,7 +13,7 @@ from gradiograph.attacks.eigen import EigenPrior, save_prior
 from gradiograph.attacks.likelihoods import is_density, misfit, one_nat
 from gradiograph.attacks.map import MaximumAPosteriori
 from gradiograph.attacks.mask_differencing import MaskDifferencing
-from gradiograph.attacks.matching import CHECKS
+from gradiograph.attacks.search import CHECKS
 from gradiograph.core.defence import Chain
 from gradiograph.core.errors import BadInput, BadSetting, MissingKnowledge
 from gradiograph.core.random import stream

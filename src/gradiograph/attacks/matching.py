@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
-from math import ceil
 from time import perf_counter
 from typing import TYPE_CHECKING, Literal
 
@@ -32,8 +31,6 @@ if TYPE_CHECKING:
 SHARPEST = 0.03
 """The smoothing at the end of a search, as a share of that at its beginning."""
 Labels = Literal["known", "joint", "inferred"]
-CHECKS = 4
-"""How often a search compares the midpoint with the exact replay: before each quarter of its steps, and at its end."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +55,8 @@ class GradientMatching(Attack):
             are searched with the images, of each pixel where the task segments; "inferred": see
             `label_inference.infer_labels`.
         labels_if_granted: Where the threat model grants the labels, use them in place of "joint" or "inferred".
-        replay: "exact", or "midpoint" for one gradient in place of all local steps; the same for a gradient.
+        replay: "exact", "midpoint" for one gradient in place of all local steps, or "corrected": the midpoint, and what
+            it lacked of the exact replay where it was last compared. All are the same for a gradient.
         polish: Share of the steps, the last ones, that take the exact replay even where the midpoint agrees.
         latent_prior: Weight of the latent's standard normal log density; 1 is the posterior, see `objective.objective`.
         restarts: Searches, one after the other, each from a start of its own; the one with the smallest objective, of
@@ -112,7 +110,7 @@ class GradientMatching(Attack):
     @property
     def changes(self) -> bool:
         """Whether the objective changes along the search, so that no two of its values can be compared."""
-        return self.denoiser is not None or self.smoothing > 0
+        return self.denoiser is not None or self.smoothing > 0 or self.replay == "corrected"
 
     def check(self, task: Task) -> None:
         """The layers exist, and statistics that are asked for.
@@ -148,14 +146,10 @@ class GradientMatching(Attack):
         """One search from a start of its own."""
         search = Search(self, observation, generator)
         step = self.optimiser.start(search.variables, self.steps)
-        polished = ceil((1 - self.polish) * self.steps)
         for count in range(self.steps):
-            if count == polished:
-                search.go_exact()
-            if count * CHECKS % self.steps < CHECKS:
-                search.check_replay()
             search.share = count / self.steps
             search.temperature = self.smoothing * SHARPEST**search.share
+            search.tend_replay(count)
             before = [variable.detach().clone() for variable in search.variables]
             value = step(search.evaluate, count)
             with torch.no_grad():
@@ -165,6 +159,8 @@ class GradientMatching(Attack):
             if not finite:
                 return search
         search.temperature = 0.0
+        if self.replay == "corrected":
+            search.correct()
         search.record(float(search.evaluate()), search.variables)
         return search
 

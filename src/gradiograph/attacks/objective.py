@@ -48,11 +48,11 @@ class Objective:
         share = self.misfits[place](replay(batch)) / len(self.misfits)
         return share if place else share + self.prior(latent, batch.images)
 
-    def agrees(self, batch: Batch, found: float) -> bool:
-        """Whether the fast replay is close enough to the exact one in every round, at this value of the objective."""
+    def agrees(self, used: Sequence[Replay], batch: Batch, found: float) -> bool:
+        """Whether the replays in use are close enough to the exact ones, at this value of the objective."""
         # Only a distance of updates can be held against their disagreement.
         misfit = found if self.is_distance else 0.0
-        pairs = zip(self.fast, self.exact, strict=True)
+        pairs = zip(used, self.exact, strict=True)
         return all(replays.agrees(fast, exact, batch, misfit, self.names) for fast, exact in pairs)
 
 
@@ -70,7 +70,7 @@ def objective(
     Args:
         observation: What the server holds.
         likelihood: See `likelihoods.misfit`.
-        replay: "exact" or "midpoint"; a gradient has no midpoint, nor have gradients that are clipped one by one.
+        replay: See `GradientMatching`; a gradient has no midpoint, nor have gradients that are clipped one by one.
         tv: Weight of the total variation.
         normal: Weight of 0.5 |latent|^2, a standard normal's negative log density: 1 counts it as the likelihood is
             (`likelihoods.one_nat`).
@@ -81,7 +81,7 @@ def objective(
     exact = tuple(replays.exact(observation, place) for place in places)
     fast = exact
     on_examples = observation.defence is not None and observation.defence.example_stage is not None
-    if replay == "midpoint" and observation.rounds[0][1].kind == "delta" and not on_examples:
+    if replay != "exact" and observation.rounds[0][1].kind == "delta" and not on_examples:
         part = part_of(observation, names)
         fast = tuple(replays.midpoint(part, place) for place in places)
     nat = one_nat(likelihood, observation, count)

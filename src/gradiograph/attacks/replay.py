@@ -12,7 +12,7 @@ import torch
 
 from gradiograph.attacks.likelihoods import seen_update
 from gradiograph.core.errors import MissingKnowledge
-from gradiograph.core.factored import FactoredTensors, factors, inner, scaled
+from gradiograph.core.factored import FactoredTensors, factors, inner, plus, scaled
 from gradiograph.core.task import copy_buffers, factored_shifts, mean_gradient
 from gradiograph.core.tensors import Batch, Belief
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from gradiograph.core.attack import Observation
     from gradiograph.core.tensors import Tensors
 
-ReplayName = Literal["exact", "midpoint"]
+ReplayName = Literal["exact", "midpoint", "corrected"]
 Replay = Callable[[Batch], Belief]
 
 MIDPOINT_TOLERANCE = 0.1
@@ -77,6 +77,28 @@ def midpoint(observation: Observation, round: int = 0) -> Replay:
         shifts = factored_shifts(task, weights, batch, 1)
         gradient = mean_gradient(task, weights, batch, create_graph=True, shifts=shifts)
         return Belief(scaled(gradient, scale))
+
+    return replay
+
+
+def corrected(approximate: Replay, exact: Replay, batch: Batch) -> Replay:
+    """An approximate replay, plus what it lacks at this candidate: exact there, and nearly so close to it.
+
+    The slopes stay those of the approximate replay, so that a search that corrects now and then (defect correction)
+    pays for the exact replay a few times and without its graph, and ends where the exact replay would.
+
+    Args:
+        approximate: A replay.
+        exact: The replay that it stands in for.
+        batch: The candidate.
+    """
+    with torch.no_grad():
+        near, true = approximate(batch).mean, exact(batch).mean
+        lacks = {name: plus(factors(true, name), -1.0 * factors(near, name)) for name in near}
+
+    def replay(batch: Batch) -> Belief:
+        mean = approximate(batch).mean
+        return Belief(FactoredTensors({name: plus(factors(mean, name), lacks[name]) for name in mean}))
 
     return replay
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from math import inf, isfinite
+from math import ceil, inf, isfinite
 from typing import TYPE_CHECKING
 
 import torch
 
+from gradiograph.attacks import replay as replays
 from gradiograph.attacks.batch_statistics import statistics_misfit
 from gradiograph.attacks.label_inference import infer_labels
 from gradiograph.attacks.likelihoods import seen_update
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
     from gradiograph.attacks.matching import GradientMatching
     from gradiograph.core.attack import Observation
 
+CHECKS = 4
+"""How often a search compares the midpoint with the exact replay: before each quarter of its steps, and at its end."""
+CORRECTIONS = 20
+"""How often a search corrects the midpoint."""
 MASK_START = 0.1
 """Spread of the masks' latent where a search begins: near the mean mask."""
 
@@ -135,6 +140,27 @@ class Search:
             self.best, self.best_variables = value, [variable.detach().clone() for variable in variables]
         return True
 
+    def tend_replay(self, count: int) -> None:
+        """Before the step of this number: correct the replay, or see whether it will still do."""
+        steps = self.attack.steps
+        if self.attack.replay == "corrected":
+            if count * CORRECTIONS % steps < CORRECTIONS:
+                self.correct()
+            return
+        if count == ceil((1 - self.attack.polish) * steps):
+            self.go_exact()
+        if count * CHECKS % steps < CHECKS:
+            self.check_replay()
+
+    def correct(self) -> None:
+        """Make the replay exact at the variables as they are."""
+        if self.objective.fast is self.objective.exact:
+            return
+        with torch.no_grad(), smoothed(self.temperature):
+            batch = self.batch(self.variables)
+            pairs = zip(self.objective.fast, self.objective.exact, strict=True)
+            self.replays = tuple(replays.corrected(fast, exact, batch) for fast, exact in pairs)
+
     def check_replay(self) -> None:
         """Go over to the exact replay where the midpoint's own error is no longer small beside the misfit."""
         if not self.agrees(self.batch(self.variables), self.values[-1] if self.values else 1.0):
@@ -147,7 +173,7 @@ class Search:
 
     def agrees(self, batch: Batch, value: float) -> bool:
         """Whether the replay in use is close enough to the exact one; see `Objective.agrees`."""
-        return self.replays is self.objective.exact or self.objective.agrees(batch, value)
+        return self.replays is self.objective.exact or self.objective.agrees(self.replays, batch, value)
 
     def result(self) -> Reconstruction:
         """The best candidate; its seconds are not counted yet."""

@@ -100,6 +100,18 @@ def factors(tensors: Tensors, name: str) -> Tensor | OuterSum:
     return tensors.value(name) if isinstance(tensors, FactoredTensors) else tensors[name]
 
 
+def plus(first: Tensor | OuterSum, second: Tensor | OuterSum) -> Tensor | OuterSum:
+    """The sum, as factors where both are.
+
+    >>> plus(OuterSum(torch.ones(1, 2), torch.ones(1, 3)), torch.ones(2, 3))[0]
+    tensor([2., 2., 2.])
+    """
+    if isinstance(first, OuterSum) and isinstance(second, OuterSum):
+        return first + second
+    left, right = (value.dense() if isinstance(value, OuterSum) else value for value in (first, second))
+    return left + right
+
+
 def inner(first: Tensors, second: Tensors, name: str) -> Tensor:
     """The inner product of two tensors of this name: a scalar, from the factors where there are any.
 
