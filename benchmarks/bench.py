@@ -55,6 +55,10 @@ def attack_steps(attack: Attack, observation: Observation, count: int) -> list[f
     raise RuntimeError(msg)
 
 
+STEPWISE = {"map": {"optimiser": "adam", "replay": "midpoint"}}
+"""Settings with which each step is one gradient, as the plain search's is."""
+
+
 def contestants(a_round: Round) -> dict[str, Contestant]:
     """The plain search first, then every registered attack that searches by steps; `map` by its midpoint."""
     entered: dict[str, Contestant] = {PLAIN: lambda count: list(a_round.plain(timed_steps=count).seconds)}
@@ -62,7 +66,7 @@ def contestants(a_round: Round) -> dict[str, Contestant]:
         if any(setting.is_required() for setting in registry.component("attack", name).settings.model_fields.values()):
             print(f"{name} is made of another attack: not timed")
             continue
-        attack = registry.build("attack", {"use": name})
+        attack = registry.build("attack", {"use": name, **STEPWISE.get(name, {})})
         if not isinstance(attack, GradientMatching | MaximumAPosteriori):
             print(f"{name} does not search by steps: not timed")
             continue

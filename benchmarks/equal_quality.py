@@ -39,8 +39,8 @@ CLOSE = 0.1
 COMPONENTS = 128
 LADDERS: Mapping[str, tuple[Mapping[str, Any], tuple[int, ...]]] = {
     "unmixing": ({"use": "unmixing"}, (2, 5, 10, 20, 50, 100, 200)),
-    "map": ({"use": "map", "polish": 0.0}, (10, 30, 100, 300)),
-    "map, prior": ({"use": "map", "polish": 0.0}, (2, 5, 10, 30, 100, 300)),
+    "map": ({"use": "map"}, (20, 40, 100, 300)),
+    "map, prior": ({"use": "map"}, (2, 5, 10, 20, 40, 100, 300)),
     "rog": ({"use": "rog"}, (25, 50, 100)),
 }
 """The attacks, and the numbers of steps that are tried; "prior" in the name: with the public films' components."""

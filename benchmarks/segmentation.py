@@ -58,7 +58,7 @@ def main() -> None:
         task, protocol = build("task", config, films.image_shape, 0), build("protocol", {"use": "fedsgd"})
         update = client_update(task, task.state(), batch, protocol, Chain(), 0)
         seen = observe(task, task.state(), update, protocol, Chain(), ThreatModel(knows_labels=False), None)
-        once, more = (_seconds(MaximumAPosteriori(steps=n), seen) for n in (1, 1 + steps))
+        once, more = (_seconds(MaximumAPosteriori(steps=n, optimiser="adam"), seen) for n in (1, 1 + steps))
         ours, theirs = (more - once) / steps, plain(task, update, steps)
         count = sum(parameter.numel() for parameter in task.model.parameters())
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

@@ -192,10 +192,10 @@ def test_the_last_steps_are_replayed_exactly(task, film):
         return observation.simulate(batch)
 
     watched = replace(observation, simulate=simulate)
-    MaximumAPosteriori(steps=20, polish=0.5, optimiser="adam")(watched, stream(0), ignore)
+    MaximumAPosteriori(steps=20, polish=0.5, optimiser="adam", replay="midpoint")(watched, stream(0), ignore)
     assert len(calls) == CHECKS // 2 + 10 + 1
     calls.clear()
-    MaximumAPosteriori(steps=20, polish=0.0, optimiser="adam")(watched, stream(0), ignore)
+    MaximumAPosteriori(steps=20, polish=0.0, optimiser="adam", replay="midpoint")(watched, stream(0), ignore)
     assert len(calls) == CHECKS + 1
 
 

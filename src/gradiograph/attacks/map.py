@@ -69,8 +69,10 @@ class MaximumAPosteriori(Attack):
         learning_rate: Of Adam's first step, in units of the latent: of a component's standard deviation, or of a pixel.
         smoothing: How smooth the network's rectifiers are made where a search begins, as a share of the root mean
             square of a layer's values: it falls to 3 % of this. 0 searches the network as it is.
-        replay: "midpoint", with the exact replay as fallback and for the last part of the steps, or "exact".
-        polish: Share of the steps, the last ones, that take the exact replay.
+        replay: "corrected": one gradient in the middle of the client's path, and what this lacked of the exact replay
+            where they were last compared, 20 times in a search; "midpoint": the same without the correction, with the
+            exact replay as fallback and for the last part of the steps; or "exact".
+        polish: Of "midpoint": share of the steps, the last ones, that take the exact replay.
         restarts: Searches from starts of their own; the one with the smallest objective is returned.
         layers: Glob patterns of parameter names; only these tensors of the update are matched. Empty is all.
 
@@ -91,7 +93,7 @@ class MaximumAPosteriori(Attack):
     optimiser: Literal["adam", "lbfgs"] | None = None
     learning_rate: Annotated[float, Field(gt=0)] = 0.05
     smoothing: Annotated[float, Field(ge=0)] = 0.5
-    replay: ReplayName = "midpoint"
+    replay: ReplayName = "corrected"
     polish: Annotated[float, Field(ge=0, le=1)] = 0.25
     restarts: Annotated[int, Field(ge=1)] = 1
     layers: tuple[str, ...] = ()
