@@ -123,8 +123,10 @@ def test_a_hospital_audits_its_own_app(hospital, tmp_path, protected):
     assert any(cell.attack for cell in log.cells())
 
 
-def test_an_app_that_is_not_what_the_file_says_is_told_apart(hospital, tmp_path):
+@pytest.mark.parametrize("seed", [0, 53])  # 53: the update's length falls short of proportional to the rate
+def test_an_app_that_is_not_what_the_file_says_is_told_apart(hospital, tmp_path, seed):
     network, sites = hospital
+    torch.manual_seed(seed)
     run_app(hospital_app(network, sites), Recording(FedAvg(), tmp_path / "captured"), network)
     log = audit(tmp_path, 0.01)
     assert (

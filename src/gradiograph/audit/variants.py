@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from copy import deepcopy
 from dataclasses import fields, replace
 from itertools import chain
+from math import exp, log
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import torch
@@ -84,16 +85,21 @@ def _settings(own: Variant, seen: CapturedRound) -> Iterator[tuple[str, Any]]:
 
 
 def _learning_rates(own: Variant, seen: CapturedRound) -> list[float]:
-    """The rates at which the replay is as long as the captured update, found by scaling until it is."""
-    rate, found = own.protocol.step_size, []
-    for _ in range(4):
+    """The rates at which the replay is as long as the captured update, found by the secant of their logarithms."""
+    rate, power, found = own.protocol.step_size, 1.0, []
+    step = before = 0.0
+    for _ in range(8):
         changes: dict[str, Any] = {"learning_rate": rate}
         clean = replace(own.protocol, **changes).local_update(own.task, seen.state, own.batch, None).tensors
         inner = sum(float((clean[name] * seen.update.tensors[name]).sum()) for name in seen.update.tensors)
         square = sum(float(clean[name].square().sum()) for name in seen.update.tensors)
         if not inner > 0 < square:
             break
-        rate *= inner / square
+        short = log(inner / square)
+        if found and short != before:
+            power = max(step / (before - short), 0.0)
+        before, step = short, max(min(power * short, 1.0), -1.0)
+        rate *= exp(step)
         found.append(rate)
     return found
 
