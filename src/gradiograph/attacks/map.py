@@ -12,6 +12,7 @@ from pydantic import Field
 
 from gradiograph.attacks.denoising import DenoisingPrior
 from gradiograph.attacks.eigen import load_mask_prior, load_prior
+from gradiograph.attacks.exposure import exposure_of
 from gradiograph.attacks.film_network import load_film_prior
 from gradiograph.attacks.generator import load_generator
 from gradiograph.attacks.likelihoods import LikelihoodName
@@ -56,6 +57,8 @@ class MaximumAPosteriori(Attack):
         generator: A file that `gradiograph prior train --kind generator` wrote, in place of a prior: its latent is
             searched, and weighed as the components are.
         around: Search around what the prior or the generator shows, too: what it lacks of a film, by pixel.
+        exposure: How often the density of a film's brightness and contrast is counted, beside that of the prior's or the
+            generator's latent, see `exposure`; 0 leaves them to the latent.
         denoiser: A file that `gradiograph prior train --kind restorer` wrote: its network is a diffusion model's, and
             the density of films that it knows is taken in place of, or beside, the components' (`denoising`), with the
             same weight.
@@ -84,6 +87,7 @@ class MaximumAPosteriori(Attack):
     prior_weight: Annotated[float, Field(ge=0)] = 1.0
     generator: Path | None = None
     around: bool = True
+    exposure: Annotated[float, Field(ge=0)] = 100.0
     denoiser: Path | None = None
     statistics: Annotated[float, Field(ge=0)] = 0.0
     factor: Annotated[int, Field(ge=1)] = 4
@@ -143,22 +147,29 @@ class MaximumAPosteriori(Attack):
         if self.generator is not None:
             generated = load_generator(self.generator, image_shape)
             network, sigma = generated.network, float(generated.network.log_sigma.exp())
-            shown = self._widened(generated, len(network.std), sigma, network.shape[0])
-            return replace(self._search(shown, self.prior_weight), denoiser=known)
+            search = self._learned(generated, len(network.std), sigma, network.shape[0], image_shape)
+            return replace(search, denoiser=known)
         if self.prior is None:
             return replace(self._search(self._low_resolution()), denoiser=known)
         prior = load_prior(self.prior, image_shape)
         planes = 1 if prior.is_grey else image_shape[0]
-        shown = self._widened(Eigen(prior=prior), len(prior.std), prior.residual, planes)
-        search = replace(self._search(shown, self.prior_weight), denoiser=known)
+        search = self._learned(Eigen(prior=prior), len(prior.std), prior.residual, planes, image_shape)
+        search = replace(search, denoiser=known)
         if task is None or not task.segments:
             return search
         return replace(search, mask_prior=load_mask_prior(self.prior, (task.num_classes - 1, *task.target_shape)))
 
-    def _widened(self, inner: Parametrisation, count: int, sigma: float, planes: int) -> Parametrisation:
-        if not self.around:
-            return inner
-        return Around(inner=inner, count=count, sigma=max(sigma, GREY_LEVEL), planes=planes)
+    def _learned(
+        self, inner: Parametrisation, count: int, sigma: float, planes: int, image_shape: tuple[int, ...]
+    ) -> GradientMatching:
+        """The search in a latent of `count` values that leaves `sigma` of a film."""
+        shown = inner
+        if self.around:
+            shown = Around(inner=inner, count=count, sigma=max(sigma, GREY_LEVEL), planes=planes)
+        search = self._search(shown, self.prior_weight)
+        if not self.exposure:
+            return search
+        return replace(search, exposure=exposure_of(inner, count, image_shape, self.exposure))
 
     def _low_resolution(self) -> LowResolution:
         return LowResolution(factor=self.factor, grey=True, boxed=True)

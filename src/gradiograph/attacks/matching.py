@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from gradiograph.attacks.denoising import DenoisingPrior
     from gradiograph.attacks.eigen import EigenPrior
+    from gradiograph.attacks.exposure import Exposure
     from gradiograph.core.attack import Observation
     from gradiograph.core.task import Task
     from gradiograph.core.tensors import Reconstruction
@@ -67,6 +68,7 @@ class GradientMatching(Attack):
             density as that of the images; None searches a logit of each structure and pixel.
         denoiser: A learned density of films, which is weighed as the latent's is. Its noise falls along the search, so
             that no two values of the objective can be compared: the last candidate is returned.
+        exposure: What is known of the films' brightness and contrast.
         smoothing: How smooth the network's rectifiers are made where a search begins, see `smoothing`; it falls to
             `SHARPEST` of this along the steps. As with a denoiser the last candidate is returned; the last value of the
             objective is the network's own. 0 is the network as it is.
@@ -91,6 +93,7 @@ class GradientMatching(Attack):
     layers: tuple[str, ...] = ()
     mask_prior: EigenPrior | None = field(default=None, compare=False, repr=False)
     denoiser: DenoisingPrior | None = field(default=None, compare=False, repr=False)
+    exposure: Exposure | None = field(default=None, compare=False, repr=False)
     smoothing: float = 0.0
     statistics: float = 0.0
     start: Tensor | None = field(default=None, compare=False, repr=False)

@@ -118,8 +118,10 @@ class Search:
     def beliefs(self, images: Tensor) -> Tensor:
         """What is believed of the images beside their latent, in units of the misfit."""
         denoiser, value = self.attack.denoiser, images.new_zeros(())
+        if self.attack.exposure is not None:
+            value = self.objective.nat * self.attack.exposure.surprise(images)
         if denoiser is not None:
-            value = self.objective.nat * denoiser.surprise(images, self.share, self.generator)
+            value = value + self.objective.nat * denoiser.surprise(images, self.share, self.generator)
         return value if self.statistics is None else value + self.attack.statistics * self.statistics(images)
 
     def exact_value(self) -> float:
