@@ -6,22 +6,24 @@ import pytest
 import torch
 
 from attack_observations import ignore, observe
+from gradiograph.attacks.eigen import fit_eigen, save_prior
 from gradiograph.attacks.exposure import exposure, exposure_of
 from gradiograph.attacks.map import MaximumAPosteriori
 from gradiograph.attacks.parametrisations import Eigen
 from gradiograph.core.defence import Chain
 from gradiograph.core.random import stream
 from gradiograph.core.tensors import Batch
-from gradiograph.data import Phantom
-from gradiograph.attacks.eigen import fit_eigen, save_prior
+from gradiograph.data.phantom import phantom
 from gradiograph.defences import GaussianNoise
-from gradiograph.tasks import SmallCNN
+from gradiograph.tasks import small_cnn
+
+SIDE = 32
 
 
 @pytest.fixture(scope="module")
 def films():
-    data = Phantom(image_size=64, patients=40)
-    return torch.from_numpy(data.read(list(range(32))))
+    data = phantom(image_size=SIDE, patients=60)
+    return torch.from_numpy(data.read(list(range(50))))
 
 
 def test_the_exposure_of_a_latents_films_is_near_that_of_the_films(films):
@@ -39,3 +41,16 @@ def test_a_film_of_usual_exposure_surprises_least(films):
     assert usual < found.surprise(0.3 * films)
     assert usual < found.surprise(films.clamp(0.4, 0.6))
     assert torch.allclose(2 * usual, replace(found, weight=4.0).surprise(films))
+
+
+def test_where_noise_hides_the_film_its_exposure_is_what_is_believed(films, tmp_path):
+    save_prior(fit_eigen(films[4:], 32), tmp_path / "prior.npz")
+    task = small_cnn((1, SIDE, SIDE), 3)
+    observation = observe(task, Batch(films[:1], torch.tensor([1])), defence=Chain(stages=(GaussianNoise(std=10.0),)))
+    attack = MaximumAPosteriori(prior=tmp_path / "prior.npz", steps=100)
+    plain, aware = (replace(attack, exposure=weight)._fitted(task.image_shape, task) for weight in (0.0, 100.0))
+    assert plain.exposure is None
+    centre = exposure(plain(observation, stream(0), ignore).images)[0] + torch.tensor([0.05, 0.02])
+    aware = replace(aware, exposure=replace(aware.exposure, centre=centre))
+    found = exposure(aware(observation, stream(0), ignore).images)[0]
+    torch.testing.assert_close(found, centre, atol=0.01, rtol=0)
