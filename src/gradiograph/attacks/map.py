@@ -57,8 +57,8 @@ class MaximumAPosteriori(Attack):
         generator: A file that `gradiograph prior train --kind generator` wrote, in place of a prior: its latent is
             searched, and weighed as the components are.
         around: Search around what the prior or the generator shows, too: what it lacks of a film, by pixel.
-        exposure: How often the density of a film's brightness and contrast is counted, beside that of the prior's or the
-            generator's latent, see `exposure`; 0 leaves them to the latent.
+        exposure: How often the density of a film's brightness and contrast is counted, beside that of the latent of a
+            prior or a generator, see `exposure`; 0 leaves them to the latent.
         denoiser: A file that `gradiograph prior train --kind restorer` wrote: its network is a diffusion model's, and
             the density of films that it knows is taken in place of, or beside, the components' (`denoising`), with the
             same weight.
