@@ -86,8 +86,8 @@ def _settings(own: Variant, seen: CapturedRound) -> Iterator[tuple[str, Any]]:
 
 def _learning_rates(own: Variant, seen: CapturedRound) -> list[float]:
     """The rates at which the replay is as long as the captured update, found by the secant of their logarithms."""
-    rate, power, found = own.protocol.step_size, 1.0, []
-    step = before = 0.0
+    found: list[float] = []
+    rate, power, step, before = own.protocol.step_size, 1.0, 0.0, 0.0
     for _ in range(8):
         changes: dict[str, Any] = {"learning_rate": rate}
         clean = replace(own.protocol, **changes).local_update(own.task, seen.state, own.batch, None).tensors
