@@ -101,14 +101,14 @@ def clock() -> float:
     return perf_counter()
 
 
-def observed(case: Case, size: int, device: str = "cpu") -> Round:
+def observed(case: Case, size: int, device: str = "cpu", batch: int = BATCH) -> Round:
     """A round on the first films of the phantom's test split, both classes in turn; the server knows the labels."""
     task = registry.build("task", {"use": case.task}, (3, size, size), SEED)
     task.model.to(device)
     settings = {"use": "fedavg", "local_steps": case.local_steps, "learning_rate": LOCAL_LEARNING_RATE}
     protocol = registry.build("protocol", settings)
     data = phantom(size)
-    victims = data.select(split="test")[:BATCH]
+    victims = data.select(split="test")[:batch]
     films = torch.from_numpy(data.read([record.index for record in victims])).to(device)
     labels = torch.tensor([record.label for record in victims], device=device)
     state = task.state()
