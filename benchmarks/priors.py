@@ -22,7 +22,6 @@ from gradiograph import audit
 from gradiograph.attacks.map import MaximumAPosteriori
 from gradiograph.audit import Spec
 from gradiograph.core.random import stream
-from gradiograph.core.tensors import Batch
 from gradiograph.testing import load_rooms
 
 COMPONENTS = 256
