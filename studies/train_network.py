@@ -1,7 +1,8 @@
-"""Train the network of an audit file on its public films: python studies/train_network.py FILE WEIGHTS [EPOCHS].
+"""Train the network of an audit file on its public films: python studies/train_network.py FILE WEIGHTS [EPOCHS [SET]].
 
 The trained checkpoints of the studies: Adam at 1e-4, batches of 32, films in a new order each epoch, no augmentation,
-on the audit's `public` films, so on no victim's patient. Prints the accuracy on the gallery after each epoch.
+on the audit's `public` films, so on no victim's patient. SET are changes of the file as `gradiograph run --set` takes
+them. Prints the accuracy on the gallery after each epoch.
 """
 
 from __future__ import annotations
@@ -17,9 +18,9 @@ from gradiograph.core.random import stream
 BATCH = 32
 
 
-def main(file: Path, weights: Path, epochs: int = 20) -> None:
+def main(file: Path, weights: Path, epochs: int = 20, *overrides: str) -> None:
     """Train and write the state dict."""
-    spec = load_spec(file, ())
+    spec = load_spec(file, overrides)
     made = plan(spec, file.parent)
     task = made.task(spec.task[0], spec.seeds[0])
     public, gallery = made.films.public, made.films.gallery
@@ -44,4 +45,4 @@ def main(file: Path, weights: Path, epochs: int = 20) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]), *map(int, sys.argv[3:]))
+    main(Path(sys.argv[1]), Path(sys.argv[2]), *map(int, sys.argv[3:4]), *sys.argv[4:])

@@ -435,3 +435,33 @@ def test_the_settings_of_own_models_are_in_the_schema() -> None:
         "trainable",
         "weights",
     }
+
+
+@pytest.mark.parametrize("name", ["lenet", "small_cnn", "resnet18", "vit"])
+def test_low_rank_adapters_begin_at_the_network_and_alone_train_beside_the_head(name: str) -> None:
+    whole, adapted = make(name), make(name, trainable={"lora": 2})
+    images = films(1, 3, 3, 32, 32)
+    torch.testing.assert_close(adapted.forward(adapted.state(), images), whole.forward(whole.state(), images))
+    state, shapes = adapted.state(), {key: tensor.shape for key, tensor in adapted.state().items()}
+    head = make(name, trainable="head").trainable
+    adapters = [key for key in adapted.trainable if key not in head]
+    assert set(head) < set(adapted.trainable)
+    assert {key.rpartition(".")[2] for key in adapters} == {"up", "down"}
+    assert all(2 in shapes[key] for key in adapters)
+    update = mean_gradient(adapted, state, Batch(images, torch.tensor([0, 1, 0])))
+    moved = {**state, **{key: state[key] - update[key] for key in adapters}}
+    assert not torch.equal(adapted.forward(moved, images), whole.forward(whole.state(), images))
+
+
+def test_adapters_are_asked_for_by_their_rank() -> None:
+    with pytest.raises(BadSetting, match="trainable"):
+        make("lenet", trainable={})
+    with pytest.raises(BadSetting, match="trainable"):
+        make("lenet", trainable={"lora": 0})
+
+
+def test_small_cnn_with_batch_statistics_sends_them() -> None:
+    task = build("task", {"use": "small_cnn", "norm": "batch"}, (1, 32, 32), 0)
+    buffers = copy_buffers(task, task.state())
+    task.forward({**task.state(), **buffers}, films(2, 4, 1, 32, 32))
+    assert any(bool(change.any()) for change in buffer_change(task.state(), buffers).values())

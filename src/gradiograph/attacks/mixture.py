@@ -82,9 +82,12 @@ def unmix(gradient: Tensor, count: int, generator: torch.Generator) -> Mixture |
         generator: Draws the cone's directions.
 
     Returns:
-        None where the row space holds no nonnegative vectors at any tolerance.
+        None where there are fewer directions than images, or the row space holds no nonnegative vectors at any
+        tolerance.
     """
     space = row_space(gradient, count)
+    if len(space.basis) < count or not bool(space.basis.isfinite().all()):
+        return None
     cones = list(_cones(space.basis, generator))
     if not cones:
         return None

@@ -49,8 +49,10 @@ def label(config: dict[str, Any]) -> str:
 
     >>> label({"use": "qsgd", "levels": 16})
     'qsgd(levels=16)'
+    >>> label({"use": "lenet", "trainable": {"lora": 4}})
+    'lenet(trainable=lora=4)'
     """
-    shown = ", ".join(f"{key}={_text(value)}" for key, value in config.items() if key != "use")
+    shown = _settings({key: value for key, value in config.items() if key != "use"})
     return f"{config['use']}({shown})" if shown else str(config["use"])
 
 
@@ -59,11 +61,15 @@ def stack_label(stack: list[dict[str, Any]]) -> str:
     return " + ".join(map(label, stack)) or "none"
 
 
+def _settings(values: dict[str, Any]) -> str:
+    return ", ".join(f"{key}={_text(value)}" for key, value in values.items())
+
+
 def _text(value: object) -> str:
     if isinstance(value, float):
         return f"{value:g}"
     if isinstance(value, dict):
-        return label(value)
+        return label(value) if "use" in value else _settings(value)
     if isinstance(value, str) and any(mark in value for mark in "/\\."):
         return "#" + sha256(value.encode()).hexdigest()[:6]
     return str(value)

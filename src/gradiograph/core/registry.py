@@ -7,14 +7,17 @@ parameters *are* its configuration: they make the schema of the audit file, the 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, TypeVar, get_type_hints
+from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
 from gradiograph.core.errors import BadSetting, UnknownComponent, nearest
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
 
 KINDS = ("data", "task", "protocol", "defence", "server", "attack", "metric")
 
@@ -70,7 +73,7 @@ class Component:
 
     def _explain(self, error: ValidationError) -> str:
         lines = []
-        for problem in error.errors():
+        for problem in _joined(error.errors()):
             key = ".".join(str(part) for part in problem["loc"]) or "settings"
             if problem["type"] == "extra_forbidden":
                 lines.append(
@@ -86,12 +89,28 @@ class Component:
         return " ".join(lines)
 
 
+def _joined(problems: Sequence[ErrorDetails]) -> list[ErrorDetails]:
+    """What each of a setting's forms says of its value, as one problem of the setting."""
+    found: dict[object, list[ErrorDetails]] = {}
+    for problem in problems:
+        name, *places = problem["loc"]
+        found.setdefault(name if places and isinstance(places[0], str) else problem["loc"], []).append(problem)
+    return [
+        {**first, "loc": first["loc"][:1], "msg": ", or ".join(each["msg"] for each in [first, *others])}
+        if others
+        else first
+        for first, *others in found.values()
+    ]
+
+
 def _takes(schema: Mapping[str, Any]) -> str:
     """A JSON schema in words: "integer, minimum 1"."""
     if "anyOf" in schema:
         return " or ".join(_takes(option) for option in schema["anyOf"])
     if "enum" in schema:
         return " | ".join(map(str, schema["enum"]))
+    if "propertyNames" in schema:
+        return f"{{ {_takes(schema['propertyNames'])} = {_takes(schema['additionalProperties'])} }}"
     limits = {"minimum": ">=", "maximum": "<=", "exclusiveMinimum": ">", "exclusiveMaximum": "<"}
     words = [f"{sign} {schema[key]}" for key, sign in limits.items() if key in schema]
     kind = (

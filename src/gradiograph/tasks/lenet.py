@@ -32,7 +32,7 @@ def lenet(
         seed: The seed of the initial weights.
         num_classes: K.
         mode: Has no effect: no layer depends on it. Kept so that every task states it.
-        trainable: "full", or "head": the last dense layer.
+        trainable: "full", "head" (the last dense layer), or { lora = R }: low-rank adapters, see `low_rank.adapt`.
         weights: A file with the model's state dict.
 
     Returns:

@@ -14,6 +14,7 @@ from gradiograph.core.errors import BadSetting
 from gradiograph.core.random import global_stream
 from gradiograph.core.task import Task
 from gradiograph.tasks.losses import SEGMENTATION_LOSSES, SegmentationLoss, cross_entropy
+from gradiograph.tasks.low_rank import adapt
 from gradiograph.tasks.weights import load_into, load_state
 
 if TYPE_CHECKING:
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
 
 Mode = Literal["train", "eval"]
 NumClasses = Annotated[int, Field(ge=2)]
-Trainable = Literal["full", "head"]
+LowRankAdapters = Annotated[dict[Literal["lora"], Annotated[int, Field(ge=1)]], Field(min_length=1)]
+Trainable = Literal["full", "head"] | LowRankAdapters
 
 
 def make_task(
@@ -46,6 +48,7 @@ def make_task(
         num_classes: K, at least 2.
         mode: The mode of normalisation and dropout layers, for the client and for the attacker's replay.
         trainable: "full": every parameter that requires a gradient. "head": those of the last dense layer.
+            {"lora": R}: adapters of rank R beside every dense and convolutional layer, and the last dense layer.
             Or glob patterns of parameter names.
         weights: A file with the model's state dict, None for the initial weights.
         segmentation: The loss of a network that gives logits (B, K, H, W); None is a classifier with cross entropy.
@@ -86,6 +89,8 @@ def describe(error: Exception) -> str:
 
 def _trainable_names(name: str, model: nn.Module, trainable: Trainable | Sequence[str]) -> tuple[str, ...]:
     parameters = dict(model.named_parameters())
+    if isinstance(trainable, dict):
+        return adapt(model, trainable["lora"])
     if trainable == "full":
         names = tuple(key for key, parameter in parameters.items() if parameter.requires_grad)
     elif trainable == "head":

@@ -29,7 +29,7 @@ def resnet18(
         num_classes: K.
         mode: "train": BatchNorm uses the batch's statistics, and their running means cross the wire as buffers;
             "eval": it uses the running statistics that it holds.
-        trainable: "full", or "head": the last dense layer.
+        trainable: "full", "head" (the last dense layer), or { lora = R }: low-rank adapters, see `low_rank.adapt`.
         weights: A file with the model's state dict.
 
     Returns:

@@ -37,7 +37,7 @@ def resnet18_groupnorm(
         groups: Groups of channels in each normalisation layer, a divisor of 64, at least 2.
         num_classes: K.
         mode: Has no effect: GroupNorm is the same in both. Kept so that every task states it.
-        trainable: "full", or "head": the last dense layer.
+        trainable: "full", "head" (the last dense layer), or { lora = R }: low-rank adapters, see `low_rank.adapt`.
         weights: A file with the model's state dict.
 
     Returns:

@@ -1,10 +1,10 @@
-"""A small convolutional network with GroupNorm, for films of 64 x 64 and federations that train on few cores."""
+"""A small convolutional network, for films of 64 x 64 and federations that train on few cores."""
 
 from __future__ import annotations
 
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 from torch import nn
@@ -23,23 +23,25 @@ def small_cnn(
     seed: int,
     *,
     width: Annotated[int, Field(ge=8, multiple_of=8)] = 16,
+    norm: Literal["group", "batch"] = "group",
     num_classes: NumClasses = 2,
     mode: Mode = "train",
     trainable: Trainable = "full",
     weights: Path | None = None,
 ) -> Task:
-    """Four 3 x 3 convolutions with GroupNorm and ReLU, each halving the image, their mean over places, a dense layer.
+    """Four 3 x 3 convolutions, normalised, with ReLU, each halving the image, their mean over places, a dense layer.
 
-    98 thousand parameters at the default width, whatever the image's size. No layer mixes the images of a batch, so
-    that it trains under protections on each example, and no statistics cross the wire.
+    98 thousand parameters at the default width, whatever the image's size. With GroupNorm no layer mixes the images of
+    a batch, so that it trains under protections on each example, and no statistics cross the wire.
 
     Args:
         image_shape: (C, H, W), H and W at least 16 pixels.
         seed: The seed of the initial weights.
         width: Channels after the first convolution, a multiple of 8; each further one doubles them.
+        norm: "group" (groups of eight channels) or "batch".
         num_classes: K.
-        mode: Has no effect: GroupNorm is the same in both. Kept so that every task states it.
-        trainable: "full", or "head": the last dense layer.
+        mode: Of BatchNorm: "train" takes the batch's statistics, "eval" the running ones. GroupNorm knows no mode.
+        trainable: "full", "head" (the last dense layer), or { lora = R }: low-rank adapters, see `low_rank.adapt`.
         weights: A file with the model's state dict.
 
     Returns:
@@ -62,7 +64,7 @@ def small_cnn(
             for into, out in pairwise(widths)
             for layer in (
                 nn.Conv2d(into, out, 3, stride=2, padding=1, bias=False),
-                nn.GroupNorm(out // _GROUP, out),
+                nn.GroupNorm(out // _GROUP, out) if norm == "group" else nn.BatchNorm2d(out),
                 nn.ReLU(),
             )
         ]

@@ -40,7 +40,7 @@ def vit(
         depth: Blocks.
         num_classes: K.
         mode: Has no effect: there is no dropout. Kept so that every task states it.
-        trainable: "full", or "head": the last dense layer.
+        trainable: "full", "head" (the last dense layer), or { lora = R }: low-rank adapters, see `low_rank.adapt`.
         weights: A file with the model's state dict.
 
     Returns:
