@@ -109,7 +109,7 @@ def climb(name: str, folder: Path, workers: int) -> None:
     if (out / "audit.json").exists() and Log.open(out).header["status"] == "complete":
         return
     spec = audit.load_spec(FILE, overrides(name))
-    audit.run(spec, FILE.parent, out, resume=True, workers=workers, command=command(name))
+    audit.run(spec, FILE.parent, out, resume=out.exists(), workers=workers, command=command(name))
 
 
 def command(name: str) -> str:
