@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from weasyprint.urls import URLFetcher
 
 HERE = Path(__file__).parent
 RESULTS = HERE.parent / "results"
+LADDER_CHART = "realism/ladder.svg"
 IMAGE = re.compile(r'<p><img alt="([^"]*)" src="\.\./([^"]*\.svg)" ?/?></p>')
 
 
@@ -53,15 +53,51 @@ def chart(path: str) -> str:
 
 
 def page(text: str, pictures: str) -> str:
-    """The report as one page that loads nothing."""
+    """The report as one page that loads nothing; the films, where there are any, under the ladder's chart."""
 
     def inline(found: re.Match[str]) -> str:
-        return f'<figure role="img" aria-label="{found[1]}">{chart(found[2])}</figure>'
+        films = pictures if found[2] == LADDER_CHART else ""
+        return f'<figure role="img" aria-label="{found[1]}">{chart(found[2])}</figure>{films}'
 
-    body = IMAGE.sub(inline, to_html(text))
-    body = re.sub(r'href="\.\./\.\./\.\./docs/[^"]*"', 'href="https://github.com"', body) if False else body
     title = text.partition("\n")[0].removeprefix("# ")
-    return (
-        f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
-        f"<title>{title}</title><style>{(HERE / 'report.css').read_text()}</style></head>\n<body>\n{body}\n{pictures}</body></html>\n"
+    body = (
+        IMAGE.sub(inline, to_html(text))
+        .replace("<table>", '<div class="wide"><table>')
+        .replace("</table>", "</table></div>")
     )
+    return render("page.html.j2", {"title": title, "css": style("report.css"), "body": Markup(body)})  # noqa: S704
+
+
+def style(name: str) -> Markup:
+    """A style sheet of this folder."""
+    return Markup((HERE / name).read_text(encoding="utf-8"))  # noqa: S704 - our own text
+
+
+def write_pdf(html: str, path: Path) -> None:
+    """Print a page; it loads nothing."""
+    HTML(string=html, url_fetcher=URLFetcher(allowed_protocols=("data",))).write_pdf(path)
+
+
+def main() -> None:
+    """Write all files."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("out", type=Path, nargs="?", default=RESULTS / "report")
+    parser.add_argument("--films", type=Path, help="the folder of the ladder's runs; their films are shown")
+    options = parser.parse_args()
+    if options.films and HERE.parent.parent in options.out.resolve().parents:
+        sys.exit("--films shows patients' films: name a folder outside the repository.")
+    found = claims()
+    pictures = strips(options.films) if options.films else Markup("")
+    options.out.mkdir(parents=True, exist_ok=True)
+    report = render("report.md.j2", found)
+    charts = {name: Markup(chart(name)) for name in (LADDER_CHART, "dp_frontier/budgets-0.svg")}  # noqa: S704
+    slides = render("slides.html.j2", {**found, "charts": charts, "pictures": pictures, "css": style("slides.css")})
+    if not options.films:
+        (options.out / "README.md").write_text(report, encoding="utf-8")
+    for name, html in {"report": page(report, pictures), "slides": slides}.items():
+        (options.out / f"{name}.html").write_text(html, encoding="utf-8")
+        write_pdf(html, options.out / f"{name}.pdf")
+
+
+if __name__ == "__main__":
+    main()

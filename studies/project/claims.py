@@ -1,0 +1,146 @@
+"""What the report and the slides say of the kept results, with the numbers looked up."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from kept import Ladder, Study
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from realism import RUNGS
+
+LADDER = Ladder()
+PIXELS = "identification_pixels_top1"
+MAP = "map(prior=#4b25df)"
+DP_MAP = "map(prior=#b01b1d, steps=300)"
+
+OBFUSCATIONS = {
+    "none": "none",
+    "uniform_quantisation(bits=8)": "uniform grid, 8 bits",
+    "uniform_quantisation(bits=3)": "uniform grid, 3 bits",
+    "qsgd(levels=16, norm=max)": "QSGD, 16 levels, scaled by the maximum",
+    "qsgd(levels=16)": "QSGD, 16 levels, scaled by the norm",
+    "top_k(sparsity=0.95)": "top-k, 5 of 100 values sent",
+    "top_k(sparsity=0.99)": "top-k, 1 of 100 values sent",
+    "gaussian_noise(snr=1)": "Gaussian noise as strong as the update",
+    "sign_sgd": "signs",
+}
+SEARCHED = {
+    "none": "none",
+    "top_k(sparsity=0.9)": "top-k, 10 of 100 values sent",
+    "top_k(sparsity=0.99)": "top-k, 1 of 100 values sent",
+    "uniform_quantisation(bits=3)": "uniform grid, 3 bits",
+    "qsgd(levels=16)": "QSGD, 16 levels",
+    "gaussian_noise(std=0.0001)": "Gaussian noise of 1e-4",
+    "gaussian_noise(std=0.001)": "Gaussian noise of 1e-3",
+    "gaussian_noise(std=0.01)": "Gaussian noise of 1e-2",
+    "sign_sgd(scale=mean_abs)": "signs",
+}
+_PATIENT = "dp_sgd(clip_norm=1, unit=patient, "
+BUDGETS = {
+    "none": "no protection",
+    f"{_PATIENT}noise_multiplier=0)": "clip of 1 alone",
+    f"{_PATIENT}epsilon=1e+09, delta=0.0001)": "epsilon 1e9",
+    f"{_PATIENT}epsilon=10000, delta=0.0001)": "epsilon 10,000",
+    f"{_PATIENT}epsilon=100, delta=0.0001)": "epsilon 100",
+    f"{_PATIENT}epsilon=30, delta=0.0001)": "epsilon 30",
+    f"{_PATIENT}epsilon=8, delta=0.0001)": "epsilon 8",
+    f"{_PATIENT}epsilon=3, delta=0.0001)": "epsilon 3",
+    f"{_PATIENT}epsilon=1, delta=0.0001)": "epsilon 1",
+}
+SEGMENTED = {
+    "none": "no protection",
+    "dp_sgd(clip_norm=1, noise_multiplier=0)": "clip of 1 alone",
+    "dp_sgd(clip_norm=1, epsilon=8, delta=0.001)": "DP-SGD, epsilon 8 for a slice",
+    "dp_sgd(clip_norm=1, epsilon=3, delta=0.001)": "epsilon 3",
+    "dp_sgd(clip_norm=1, epsilon=1, delta=0.001)": "epsilon 1",
+}
+NETWORKS = {
+    "resnet_wide_head*": "ResNet with a wide head (the class project's)",
+    "resnet18(mode=eval*": "ResNet-18, BatchNorm in eval mode",
+    "resnet18(mode=train*": "ResNet-18, BatchNorm in train mode",
+    "resnet18_groupnorm*": "ResNet-18, GroupNorm",
+    "densenet121*": "DenseNet-121, BatchNorm in eval mode",
+}
+ASKED = {
+    "none": "none",
+    "sign_sgd": "signs",
+    "top_k(sparsity=0.99)": "top-k, 1 of 100 values sent",
+    "gaussian_noise(snr=0.01)": "Gaussian noise of 100 times the update's power",
+    "gaussian_noise(snr=0.0001)": "of 10,000 times",
+    "gaussian_noise(snr=1e-06)": "of 1,000,000 times",
+}
+SOURCES = {
+    "class_project": "gradiograph run studies/class_project.toml",
+    "unmixing": "gradiograph run studies/unmixing.toml",
+    "unmixing/obfuscated": "gradiograph run studies/unmixing_defences.toml",
+    "unmixing/trained_4": "gradiograph run studies/unmixing.toml (with trained weights, see the page)",
+    "frontier": "gradiograph run studies/frontier.toml",
+    "frontier_search": "gradiograph run studies/frontier_search.toml",
+    "dp_frontier": "gradiograph run studies/dp_frontier.toml",
+    "dp_search": "gradiograph run studies/dp_search.toml",
+    "dp_segmentation": "gradiograph run studies/dp_segmentation.toml",
+    "deep": "gradiograph run studies/deep.toml",
+    "malicious": "gradiograph run studies/malicious.toml",
+    "membership": "gradiograph run studies/membership.toml",
+    "realism": "python studies/realism.py runs/realism",
+}
+
+
+def answers() -> dict[str, str]:
+    """The sentences that stand in the report and on the slides."""
+    share, mean = LADDER.share, LADDER.mean
+    return {
+        "answer_published": (
+            f"On the first rung (FedSGD, one film, labels known) the best of DLG, inverting gradients and ROG identifies "
+            f"{share('textbook', 'published')}, on a batch of four {share('batch', 'published')}, after five local steps "
+            f"{share('fedavg', 'published')}, and in an epoch of training over 64 films {share('epoch', 'published')}."
+        ),
+        "answer_realistic": "",
+        "ladder_text": "",
+        "conclusions": "",
+    }
+
+
+def assumptions() -> list[tuple[str, str, str]]:
+    """What deep leakage assumes, what a hospital does, and what that was worth."""
+    return []
+
+
+def claims() -> dict[str, Any]:
+    """Everything that the templates name.
+
+    Raises:
+        NoSuchNumber: the studies hold no such number.
+    """
+    unaware = Study("unmixing/unaware")
+    return {
+        "ladder": LADDER,
+        "titles": {rung.name: rung.title for rung in RUNGS},
+        "project": Study("class_project"),
+        "unmixing": Study("unmixing"),
+        "obfuscated": Study("unmixing/obfuscated"),
+        "unaware": unaware,
+        "unaware_labels": {row.defence for row in unaware.rows if row.attack},
+        "frontier": Study("frontier"),
+        "frontier_search": Study("frontier_search"),
+        "dp_frontier": Study("dp_frontier"),
+        "segmentation": Study("dp_segmentation"),
+        "deep": Study("deep"),
+        "malicious": Study("malicious"),
+        "membership": Study("membership"),
+        "MAP": MAP,
+        "DP_MAP": DP_MAP,
+        "obfuscations": OBFUSCATIONS,
+        "searched": SEARCHED,
+        "budgets": BUDGETS,
+        "segmented": SEGMENTED,
+        "networks": NETWORKS,
+        "asked": ASKED,
+        "sources": SOURCES,
+        "counts": {name: LADDER.size("batch") if name == "realism" else Study(name).films for name in SOURCES},
+        "assumptions": assumptions(),
+        **answers(),
+    }
