@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import sys
+import textwrap
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,8 +60,8 @@ def strongest(tables: Mapping[Key, Values], family: Iterable[str], attacks: Iter
     """The attack of a family that finds most beyond its control."""
 
     def beyond(attack: str) -> tuple[float, ...]:
-        own, control = of(tables, attack, "none"), of(tables, attack, "mismatched_update")
-        return tuple(a - b for a, b in zip(rank(own), rank(control), strict=True))
+        own, control = rank(of(tables, attack, "none")), rank(of(tables, attack, "mismatched_update"))
+        return own[0] - control[0], own[1] - control[1], own[2]
 
     return max((attack for attack in attacks if attack.partition("(")[0] in family), key=beyond)
 
@@ -154,7 +155,7 @@ def draw(rows: Iterable[Mapping[str, Any]], path: Path) -> None:
     rungs = [rung for rung in RUNGS if (rung.name, "ours", "lpips") in found]
     with mpl.rc_context(STYLE):
         figure, (top, middle, bottom) = plt.subplots(
-            3, 1, figsize=(9.5, 9), sharex=True, layout="constrained", height_ratios=(3, 2, 1.4)
+            3, 1, figsize=(11, 8), sharex=True, layout="constrained", height_ratios=(3, 2, 1.4)
         )
         for axes, metric in ((top, "identification_top1"), (middle, "lpips")):
             for number, (line, (label, colour, style, marker)) in enumerate(STYLES.items()):
@@ -164,9 +165,9 @@ def draw(rows: Iterable[Mapping[str, Any]], path: Path) -> None:
         top.set(ylabel="films identified", ylim=(-0.03, 1.03))
         middle.set(ylabel="LPIPS, smaller is nearer")
         bottom.set(ylabel="AUROC of the model")
-        top.legend(frameon=False, loc="upper right")
-        titles = [rung.title.replace(", ", ",\n") for rung in rungs]
-        bottom.set_xticks(range(len(rungs)), titles, rotation=40, ha="right", rotation_mode="anchor")
+        figure.legend(*top.get_legend_handles_labels(), loc="outside upper center", ncols=3, frameon=False)
+        titles = [textwrap.fill(rung.title, 13) for rung in rungs]
+        bottom.set_xticks(range(len(rungs)), titles, fontsize=8)
         figure.savefig(path, metadata={"Date": None})
         plt.close(figure)
 
