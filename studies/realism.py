@@ -73,7 +73,10 @@ RUNGS = (
     Rung(
         "adamw",
         "AdamW",
-        (f'protocol=[{{ use = "fedavg", {EPOCH}, learning_rate = 1e-3, optimiser = "adamw", {AUGMENTED} }}]',),
+        (
+            f'protocol=[{{ use = "fedavg", {EPOCH}, learning_rate = 1e-3, optimiser = "adamw", {AUGMENTED} }}]',
+            "attacks.0.steps=5",  # DLG's are the dearest, and it has found nothing since the first rung
+        ),
     ),
     Rung("batchnorm", "BatchNorm in train mode", ('task=[{ use = "small_cnn", norm = "batch" }]',)),
     Rung("late", "round 20", ("utility.attack_rounds=[20]",)),
