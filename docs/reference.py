@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import typer
 from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files
+from nbconvert import MarkdownExporter
 
 import gradiograph
 from gradiograph import testing
@@ -37,7 +38,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     return files
 
 
-def pages() -> dict[str, str]:
+def pages() -> dict[str, str | bytes]:
     """Every generated page by its place in the site.
 
     Raises:
@@ -48,7 +49,7 @@ def pages() -> dict[str, str]:
     if missing:
         msg = f"Not documented: {', '.join(missing)}. Write a docstring for each."
         raise PluginError(msg)
-    made = {
+    made: dict[str, str | bytes] = {
         "reference/cli.md": command_line(),
         "reference/components.md": components(),
         "reference/python.md": python(),
@@ -61,7 +62,14 @@ def pages() -> dict[str, str]:
             made[f"studies/{name}-{chart}"] = (readme.parent / chart).read_text(encoding="utf-8")
         text = re.sub(r"\]\((\w+\.svg)\)", rf"]({name}-\1)", text)
         made[f"studies/{name}.md"] = text.replace("](../../../docs/", "](../")
-    return made
+    return made | notebook()
+
+
+def notebook() -> dict[str, str | bytes]:
+    """The executed notebook as a page, with its pictures beside it."""
+    text, resources = MarkdownExporter().from_filename(str(ROOT / "docs" / "notebook.ipynb"))
+    pictures: dict[str, bytes] = resources["outputs"]
+    return {"notebook.md": text, **pictures}
 
 
 def on_page_markdown(markdown: str, **_: object) -> str:

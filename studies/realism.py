@@ -12,10 +12,9 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from train_network import main as train_network
-
 from gradiograph import audit
 from gradiograph.log import Log
+from train_network import main as train_network
 
 FILE = Path(__file__).with_suffix(".toml")
 PRETRAINED = Path("runs/networks/nih-small-cnn.pt")

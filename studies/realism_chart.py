@@ -19,12 +19,12 @@ import matplotlib as mpl
 
 mpl.use("svg")
 from matplotlib import pyplot as plt
-from realism import RUNGS, Rung
 
 from gradiograph.log import Log
 from gradiograph.report import Results, write_tables
 from gradiograph.report.plots import COLOURS, STYLE
 from gradiograph.report.statistics import Key, Values, collect, difference, summary
+from realism import RUNGS, Rung
 
 METRICS = ("identification_top1", "identification_pixels_top1", "lpips", "psnr", "variance_explained")
 PUBLISHED, OURS = ("dlg", "inverting_gradients", "rog"), ("unmixing", "map")

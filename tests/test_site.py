@@ -21,12 +21,16 @@ ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 
 
-@pytest.fixture(scope="module")
-def reference():
-    spec = importlib.util.spec_from_file_location("reference", ROOT / "docs" / "reference.py")
+def module_of(path):
+    spec = importlib.util.spec_from_file_location(path.stem, path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="module")
+def reference():
+    return module_of(ROOT / "docs" / "reference.py")
 
 
 def test_the_site_builds_and_loads_nothing_from_elsewhere(tmp_path, caplog):
@@ -87,3 +91,18 @@ def test_every_command_of_the_pages_exists_with_its_options(line):
     assert not getattr(command, "commands", {}), f"no such verb: {line}"
     known = {name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts)} | {"--help"}
     assert {word.partition("=")[0] for word in words if word.startswith("--")} <= known
+
+
+def test_the_notebook_is_what_its_cells_print(monkeypatch, tmp_path):
+    """The kept notebook has today's cells, without an error; and they run."""
+    monkeypatch.chdir(tmp_path)
+    written = module_of(ROOT / "docs" / "notebook.py")
+    kept = json.loads((ROOT / "docs" / "notebook.ipynb").read_text(encoding="utf-8"))
+    assert [(cell["cell_type"], "".join(cell["source"])) for cell in kept["cells"]] == list(written.CELLS)
+    assert all(output["output_type"] != "error" for cell in kept["cells"] for output in cell.get("outputs", ()))
+    room: dict[str, object] = {}
+    for kind, source in written.CELLS:
+        if kind == "code":
+            exec(source, room)  # noqa: S102 - our own cells
+    own, other = room["psnr"](room["own"], room["first"].images), room["psnr"](room["other"], room["first"].images)
+    assert len(own) == len(other) == 4

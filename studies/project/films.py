@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING
 from markupsafe import Markup
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from realism import RUNGS
-from realism_chart import OURS, PUBLISHED, strongest
-
 from gradiograph.log import Log
 from gradiograph.log.pictures import ORIGINAL, RECONSTRUCTION, png
 from gradiograph.report import Results
+from realism import RUNGS
+from realism_chart import OURS, PUBLISHED, strongest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
