@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help demo test check docs bench clean
+.PHONY: help demo test check docs bench studies clean
 
 help:
 	@echo 'make demo    run the built-in audits on the built-in phantom; prints where the reports are'
@@ -14,6 +14,7 @@ help:
 	@echo 'make check   the linters, the type check and the import rules only'
 	@echo 'make docs    build the documentation into site/'
 	@echo 'make bench   measure time and memory'
+	@echo 'make studies rebuild all studies, their report and slides; hours, or minutes where the runs are there'
 	@echo 'make clean   remove .venv and the caches; runs and reports stay'
 
 demo: $(INSTALLED)
@@ -33,6 +34,9 @@ docs: $(INSTALLED)
 
 bench: $(INSTALLED)
 	$(BIN)/python benchmarks/bench.py
+
+studies: $(INSTALLED)
+	$(BIN)/python studies/build.py
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
