@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from kept import Ladder, Study
+from kept import MISMATCHED, Ladder, Study
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from realism import RUNGS
@@ -86,17 +86,19 @@ SOURCES = {
     "malicious": "gradiograph run studies/malicious.toml",
     "membership": "gradiograph run studies/membership.toml",
     "realism": "python studies/realism.py runs/realism",
+    "assumptions": "gradiograph run studies/assumptions.toml (and the runs at its head)",
 }
 
 
 def answers() -> dict[str, str]:
     """The sentences that stand in the report and on the slides."""
-    share, mean = LADDER.share, LADDER.mean
+    share = LADDER.share
     return {
         "answer_published": (
-            f"On the first rung (FedSGD, one film, labels known) the best of DLG, inverting gradients and ROG identifies "
-            f"{share('textbook', 'published')}, on a batch of four {share('batch', 'published')}, after five local steps "
-            f"{share('fedavg', 'published')}, and in an epoch of training over 64 films {share('epoch', 'published')}."
+            "On the first rung (FedSGD, one film, labels known) the best of DLG, inverting gradients and ROG identifies "
+            f"{share('textbook', 'published')}; on a batch of four {share('batch', 'published')}; after five local "
+            f"steps {share('fedavg', 'published')}; on a network that pools its features {share('cnn', 'published')}; "
+            f"in an epoch of training over 64 films {share('epoch', 'published')}."
         ),
         "answer_realistic": "",
         "ladder_text": "",
@@ -106,7 +108,72 @@ def answers() -> dict[str, str]:
 
 def assumptions() -> list[tuple[str, str, str]]:
     """What deep leakage assumes, what a hospital does, and what that was worth."""
-    return []
+    study, long, trained = Study("assumptions"), Study("assumptions/long"), Study("unmixing/trained_4")
+    granted, labels = Study("assumptions/labels"), {"attack": "inverting*", "metric": PIXELS}
+    smooth, kinked = {"task": "dlg_network:build"}, {"task": "lenet"}
+    evaluated, training = (
+        {"task": f"small_cnn(norm=batch, mode={mode})", "attack": "map*"} for mode in ("eval", "train")
+    )
+    paper = {"attack": "dlg", "metric": PIXELS}
+    share = LADDER.share
+    return [
+        (
+            "A smooth network, weights drawn wide",
+            "Rectifiers, pooling, normalisation",
+            f"DLG with the paper's steps on the paper's network, by pixels: {long.told(**paper)} "
+            f"(control {long.told(**paper, control=MISMATCHED)}); cut to 15 steps, {study.told(PIXELS, attack='dlg*', **smooth)}, "
+            f"and on LeNet with rectifiers {study.told(PIXELS, attack='dlg*', **kinked)}. Inverting gradients does not need it: "
+            f"{study.told(PIXELS, attack='inverting*', **kinked)} there.",
+        ),
+        (
+            "One image behind one gradient",
+            "Batches, local steps, epochs",
+            f"The best published search: {share('textbook', 'published')}; batch of four {share('batch', 'published')}; "
+            f"five local steps {share('fedavg', 'published')}; an epoch over 64 films {share('epoch', 'published')}.",
+        ),
+        (
+            "Labels known, or searched beside one image",
+            "Not granted; two classes, many films of each",
+            f"One film: nothing is gained by granting them (inverting gradients {granted.told(**labels)}, inferred "
+            f"{study.told(**labels, **smooth)}). In batches they are lost to searches, not to solvers, which need none "
+            "([labels](../labels/README.md)).",
+        ),
+        (
+            "Fresh weights",
+            "Round twenty of a training",
+            f"It depends: on LeNet, `unmixing` falls from {Study('unmixing').share(attack='unmixing*', defence='none')} to "
+            f"{trained.share(attack='unmixing*', defence='none')}; on DLG's network `map` rises from "
+            f"{study.told(PIXELS, attack='map*', **smooth)} to "
+            f"{study.told(PIXELS, attack='map*', task='dlg_network:build(weights*')} by pixels.",
+        ),
+        (
+            "No BatchNorm in train mode",
+            "The default of nearly every medical network",
+            f"One film, the same weights: `map` identifies {study.told(PIXELS, **evaluated)} by pixels in eval mode, "
+            f"{study.told(PIXELS, **training)} in train mode, at "
+            f"{study.mean('psnr', 1, interval=False, **evaluated)} and {study.mean('psnr', 1, interval=False, **training)} dB.",
+        ),
+        (
+            "The truth at hand, to show the best picture or to stop",
+            "Nobody has it",
+            f"DLG on its own network, in dB by steps: {_by_steps()}.",
+        ),
+        (
+            "A picture that looks right is a leak",
+            "Chests look alike",
+            f"Another patient's public film has an LPIPS of {Study('class_project').mean('lpips', control='stock_film')}; "
+            "the class project's reconstruction, reported as a leak, 0.445.",
+        ),
+    ]
+
+
+def _by_steps() -> str:
+    short, long = Study("assumptions/stopping"), Study("assumptions/long")
+    told = [(steps, short, f"dlg(steps={steps})") for steps in (1, 5, 10)]
+    told += [(steps, long, f"dlg(steps={steps})") for steps in (30, 100)] + [(300, long, "dlg")]
+    return ", ".join(
+        f"{steps}: {study.mean('psnr', 1, interval=False, attack=attack)}" for steps, study, attack in told
+    )
 
 
 def claims() -> dict[str, Any]:

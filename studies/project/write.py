@@ -14,11 +14,12 @@ from typing import Any
 
 import jinja2
 import markdown
-from claims import CLAIMS, claims
-from films import strips
 from markupsafe import Markup
 from weasyprint import HTML
 from weasyprint.urls import URLFetcher
+
+from claims import claims
+from films import strips
 
 HERE = Path(__file__).parent
 RESULTS = HERE.parent / "results"
