@@ -55,13 +55,13 @@ def pages() -> dict[str, str | bytes]:
         "reference/python.md": python(),
     }
     for readme in sorted((ROOT / "studies" / "results").glob("*/README.md")):
-        name = readme.parent.name
-        text = readme.read_text(encoding="utf-8")
-        text = re.sub(r"\]\(\.\./(\w+)/README\.md\)", r"](\1.md)", text)
-        for chart in re.findall(r"\]\((\w+\.svg)\)", text):
-            made[f"studies/{name}-{chart}"] = (readme.parent / chart).read_text(encoding="utf-8")
-        text = re.sub(r"\]\((\w+\.svg)\)", rf"]({name}-\1)", text)
-        made[f"studies/{name}.md"] = text.replace("](../../../docs/", "](../")
+        text = re.sub(r"\]\(\.\./(\w+)/README\.md\)", r"](\1.md)", readme.read_text(encoding="utf-8"))
+        for chart in re.findall(r"\]\(([\w./-]+\.svg)\)", text):
+            path = (readme.parent / chart).resolve()
+            place = f"{path.parent.name}-{path.name}"
+            made[f"studies/{place}"] = path.read_text(encoding="utf-8")
+            text = text.replace(f"]({chart})", f"]({place})")
+        made[f"studies/{readme.parent.name}.md"] = text.replace("](../../../docs/", "](../")
     return made | notebook()
 
 

@@ -15,8 +15,6 @@ from typing import Any
 import jinja2
 import markdown
 from markupsafe import Markup
-from weasyprint import HTML
-from weasyprint.urls import URLFetcher
 
 from claims import claims
 from films import strips
@@ -76,6 +74,9 @@ def style(name: str) -> Markup:
 
 def write_pdf(html: str, path: Path) -> None:
     """Print a page; it loads nothing."""
+    from weasyprint import HTML  # here, for it needs libraries of the system that a reader of the page does not
+    from weasyprint.urls import URLFetcher
+
     HTML(string=html, url_fetcher=URLFetcher(allowed_protocols=("data",))).write_pdf(path)
 
 
