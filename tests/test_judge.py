@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -105,6 +106,17 @@ def test_the_finding_is_read_by_another_network(trained, scene):
     assert near["finding_distance"] < other["finding_distance"]
 
 
+def test_another_judge_asks_for_another_attribute(trained, scene):
+    path, _ = trained
+    images, labels, _ = scene
+    material = context(path, images, labels)
+    metric = build("metric", {"use": "finding_agreement", "judge": "judge_sex", "scores": "sex"})
+    with pytest.raises(WeightsProblem, match=r"a judge named 'judge_sex'.*networks = \{ judge_sex = 'judge.npz' \}"):
+        metric(images[:2], images[:2], labels[:2], material)
+    both = replace(material, network_folders={**material.network_folders, "judge_sex": path})
+    assert {s.name for s in metric(images[:2], images[:2], labels[:2], both)} == {"sex_agreement", "sex_distance"}
+
+
 def test_contrast_is_that_of_the_paper_by_hand():
     e = torch.nn.functional.normalize(torch.tensor([[1.0, 0.0], [1.0, 1.0], [0.0, 1.0], [-1.0, 1.0]]), dim=1)
     owners = torch.tensor([0, 0, 1, 1])
@@ -133,7 +145,7 @@ def test_a_patient_that_it_knows_is_refused(trained, scene):
         require_stranger(path, known)
     assert known[0] not in str(refused.value)
     swapped = audit.parse_spec({**AUDIT, "victims": {"split": "train", "batches": 2, "size": 2},
-                                "public": {"split": "test"}, "networks": {"judge": str(path)}})  # fmt: skip
+                                "public": {"split": "test"}, "networks": {"judge_sex": str(path)}})  # fmt: skip
     with pytest.raises(BadInput, match="by heart"):
         audit.plan(swapped, path.parent)
 

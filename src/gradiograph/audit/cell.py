@@ -44,7 +44,7 @@ from gradiograph.core.errors import LogProblem, NotMeasured, reason
 from gradiograph.core.random import stream
 from gradiograph.core.tensors import Batch
 from gradiograph.log import Cell, Log
-from gradiograph.metrics import Metric, judge_available, lpips_available, mask_dice
+from gradiograph.metrics import JUDGE, Metric, judge_available, lpips_available, mask_dice
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -177,7 +177,7 @@ def _available(spec: Spec) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
         if judge == "lpips":
             reason = lpips_available(config.get("network", "alex"), spec.networks)
         elif judge in ("judge", "finding_agreement"):
-            reason = judge_available(spec.networks)
+            reason = judge_available(spec.networks, config.get("judge", JUDGE))
         if reason is None:
             found.append(config)
         else:

@@ -205,8 +205,8 @@ def require_strangers(spec: Spec, folder: Path, victims: Iterable[Record]) -> No
     for config in _attack_configs(spec):
         for file in fitted_files(config):
             require_disjoint(folder / file, patients)
-    if "judge" in spec.networks:
-        require_stranger(folder / spec.networks["judge"], patients)
+    for name in sorted(set(spec.networks) - {"lpips"}):  # all others are judges
+        require_stranger(folder / spec.networks[name], patients)
 
 
 def fitted_files(config: Mapping[str, Any]) -> list[Path]:

@@ -1,7 +1,7 @@
 """What leaked, one value per record: distortion, perception, identity, meaning."""
 
 from gradiograph.metrics import finding_agreement, identification, lpips, ms_ssim, mse, psnr, ssim, variance_explained
-from gradiograph.metrics.judge import Judge, judge_available, load_judge, pack_judge, require_stranger
+from gradiograph.metrics.judge import JUDGE, Judge, judge_available, load_judge, pack_judge, require_stranger
 from gradiograph.metrics.judge_training import fit_judge, view
 from gradiograph.metrics.lpips_weights import lpips_available
 from gradiograph.metrics.mask_dice import mask_dice
@@ -9,6 +9,7 @@ from gradiograph.metrics.matching import match
 from gradiograph.metrics.metric import Metric
 
 __all__ = [
+    "JUDGE",
     "Judge",
     "Metric",
     "finding_agreement",

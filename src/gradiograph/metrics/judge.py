@@ -29,7 +29,9 @@ SIDE = 64
 WIDTHS = (24, 48, 96, 192)
 EMBEDDING = 96
 _GROUP = 8
-_TRAIN = "Train one with `gradiograph judge train FILE` and name it: networks = { judge = 'judge.npz' }."
+JUDGE = "judge"
+"""What the audit's judge is called among its `networks`, unless a metric asks for another."""
+_TRAIN = "Train one with `gradiograph judge train FILE` and name it: networks = {{ {} = 'judge.npz' }}."
 
 
 class JudgeNetwork(nn.Module):
@@ -112,27 +114,32 @@ def load_judge(path: Path) -> Judge:
     return Judge(network=network, classes=tuple(arrays["classes"].tolist()), card=json.loads(str(arrays["card"])))
 
 
-def judge_available(folders: Mapping[str, Path]) -> str | None:
+def judge_available(folders: Mapping[str, Path], name: str = JUDGE) -> str | None:
     """Why nothing can be judged, or None if it can.
 
     Args:
         folders: `ScoringContext.network_folders`.
+        name: Of the judge among them.
     """
-    return None if "judge" in folders else f"This metric needs a judge. {_TRAIN}"
+    if name in folders:
+        return None
+    asked = "a judge" if name == JUDGE else f"a judge named '{name}'"
+    return f"This metric needs {asked}. {_TRAIN.format(name)}"
 
 
-def judge_of(context: ScoringContext) -> Judge:
-    """The audit's judge, read once.
+def judge_of(context: ScoringContext, name: str = JUDGE) -> Judge:
+    """The audit's judge of this name, read once.
 
     Raises:
         WeightsProblem: the audit names none, or its file is no judge.
     """
-    missing = judge_available(context.network_folders)
+    missing = judge_available(context.network_folders, name)
     if missing:
         raise WeightsProblem(missing)
-    if "judge" not in context.cache:
-        context.cache["judge"] = load_judge(Path(context.network_folders["judge"]))
-    judge = context.cache["judge"]
+    place = ("judge", name)
+    if place not in context.cache:
+        context.cache[place] = load_judge(Path(context.network_folders[name]))
+    judge = context.cache[place]
     assert isinstance(judge, Judge)  # noqa: S101 - narrows the cache's type
     return judge
 
@@ -154,7 +161,7 @@ def require_stranger(path: Path, patients: Iterable[str]) -> None:
 
 
 def _read(path: Path) -> Mapping[str, NDArray[Any]]:
-    return read_arrays(path, FORMAT, "judge", _TRAIN, _is_consistent, WeightsProblem)
+    return read_arrays(path, FORMAT, "judge", _TRAIN.format(JUDGE), _is_consistent, WeightsProblem)
 
 
 def _is_consistent(arrays: Mapping[str, NDArray[Any]]) -> bool:
