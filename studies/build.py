@@ -43,7 +43,7 @@ def prepared(words: list[str], root: Path = ROOT) -> list[str] | None:
             return None
         return [sys.executable, *rest]
     command = [str(Path(sys.executable).with_name(program)), *rest]
-    if rest[:2] == ["prior", "train"] and (root / rest[rest.index("--out") + 1]).exists():
+    if rest[:2] in (["prior", "train"], ["judge", "train"]) and (root / rest[rest.index("--out") + 1]).exists():
         return None
     if rest[0] == "run" and (_folder(rest, root) / "audit.json").exists():
         command.append("--resume")
