@@ -319,3 +319,11 @@ def test_behind_a_deep_network_inputs_that_are_not_taken_as_exact_leave_the_prio
         attack = Unmixing(prior=tmp_path / "prior.npz", steps=100, tolerance=tolerance)
         errors[tolerance] = float((attack(seen, stream(0, "attack"), ignore).images - films[:1]).square().mean())
     assert errors[0.1] < 0.3 * errors[0.0]
+
+
+@pytest.mark.parametrize("rows", [2, 6])
+def test_fewer_directions_than_films_are_no_mixture(rows):
+    """A two-class head has one direction, whatever the batch; without this a division by nothing came out."""
+    row = torch.rand(1, 20, generator=stream(0))
+    signs = torch.tensor([[1.0, -1.0] * (rows // 2)]).T
+    assert unmix(signs * row, 4, stream(0, "cone")) is None
