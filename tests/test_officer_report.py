@@ -15,14 +15,16 @@ from typer.testing import CliRunner
 from gradiograph.audit import rescore
 from gradiograph.cli import app
 from gradiograph.core.errors import LogProblem
+from gradiograph.core.registry import components
 from gradiograph.log import Log, purge, retained_until
 from gradiograph.report import Results, judge, render, render_card, schema, to_json, write_html, write_pdf
 from gradiograph.report.comparisons import Comparison, batches_needed, comparisons, holm, sign_flip
 from gradiograph.report.residual import RISKS, residual_risks
 from gradiograph.report.reviewers import QUESTIONS
 from gradiograph.report.statistics import Difference, Film, Interval, Values
-from gradiograph.report.taxonomy import beyond, threat_class
+from gradiograph.report.taxonomy import PARADIGMS, beyond, paradigms, threat_class
 from gradiograph.report.verdict import Status
+from gradiograph.testing import load_rooms
 from test_frontier import budget, make
 from test_report import HOSTILE, NOISE, QSGD, Writer
 
@@ -107,6 +109,15 @@ def test_the_attacker_is_placed_in_the_taxonomy(threat, letter):
     assert threat_class(threat).letter == letter
     assert beyond(threat) == ""
     assert "labels" in beyond(threat | {"knows_labels": True})
+
+
+def test_every_attack_is_of_one_paradigm(log):
+    load_rooms()
+    iterating, recursive = PARADIGMS.values()
+    assert iterating | recursive == {attack.name for attack in components("attack")}
+    assert not iterating & recursive
+    assert paradigms(["mine"]) == ""
+    assert f"its attacks are {paradigms(Results.read(log).entries('attacks'))}" in render(log)
 
 
 def test_the_twin_keeps_its_schema_and_says_what_the_report_says(log, tmp_path):

@@ -24,7 +24,7 @@ from gradiograph.report.residual import RISKS, residual_risks
 from gradiograph.report.results import UNDEFENDED, Results, Setting
 from gradiograph.report.reviewers import QUESTIONS
 from gradiograph.report.tables import blocks, columns, references, wires
-from gradiograph.report.taxonomy import beyond, threat_class
+from gradiograph.report.taxonomy import beyond, paradigms, threat_class
 from gradiograph.report.trade_off import trade_offs
 from gradiograph.report.utility import models
 from gradiograph.report.verdict import Judgement, Status, judge
@@ -95,6 +95,7 @@ def render(log: Log) -> str:
         questions=QUESTIONS,
         threat_class=threat_class(results.header["threat"]),
         beyond=beyond(results.header["threat"]),
+        paradigms=paradigms(results.entries("attacks")),
         half_width=HALF_WIDTH,
         kept_until=retained_until(results.header),
         budgets=budgets(results),

@@ -1,11 +1,37 @@
-"""Where the attacker of an audit stands among the threat models of the literature."""
+"""Where an audit's attacker and its attacks stand in the taxonomies of the literature."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
+
+
+PARADIGMS = {
+    "iteration-based": {
+        "dlg",
+        "gradient_matching",
+        "idlg",
+        "inverting_gradients",
+        "latent_matching",
+        "map",
+        "restored",
+        "rog",
+    },
+    "recursion-based": {
+        "analytic",
+        "april",
+        "fishing",
+        "imprint",
+        "mask_differencing",
+        "r_gap",
+        "spear",
+        "trap_weights",
+        "unmixing",
+    },
+}
+"""Zhang et al. 2022, arXiv 2206.07284: attacks that search for images, and attacks that solve for them."""
 
 
 class ThreatClass(NamedTuple):
@@ -38,6 +64,20 @@ def threat_class(threat: Mapping[str, Any]) -> ThreatClass:
     if threat.get("knows_protocol"):
         return ThreatClass("C", "Parameter-Aware Eavesdropper", "it knows how the clients train")
     return ThreatClass("B", "Informed Eavesdropper", "it knows the model and what images look like")
+
+
+def paradigms(attacks: Iterable[str]) -> str:
+    """Which of the paradigms of Zhang et al. an audit's attacks are of; a user's own attacks are in neither.
+
+    Args:
+        attacks: Their labels.
+
+    >>> paradigms(["map(steps=5)", "unmixing", "mine"])
+    'iteration-based (map) and recursion-based (unmixing)'
+    """
+    names = {attack.partition("(")[0] for attack in attacks}
+    found = {kind: sorted(names & known) for kind, known in PARADIGMS.items()}
+    return " and ".join(f"{kind} ({', '.join(members)})" for kind, members in found.items() if members)
 
 
 def beyond(threat: Mapping[str, Any]) -> str:
