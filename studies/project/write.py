@@ -7,6 +7,8 @@ folder of the ladder's runs, both also show a film on every rung: for films that
 from __future__ import annotations
 
 import argparse
+import base64
+import io
 import re
 import sys
 from pathlib import Path
@@ -15,6 +17,7 @@ from typing import Any
 import jinja2
 import markdown
 from markupsafe import Markup
+from PIL import Image
 
 from claims import claims
 from films import strips
@@ -22,6 +25,11 @@ from films import strips
 HERE = Path(__file__).parent
 RESULTS = HERE.parent / "results"
 LADDER_CHART = "realism/ladder.svg"
+PHANTOM = HERE.parents[1] / "docs" / "demo.png"
+"""Pictures of the phantom, which has no patients: those that the repository may show."""
+WIDTH = 800
+PHANTOM = HERE.parents[1] / "docs" / "demo.png"
+"""Pictures of the phantom, which has no patients: those that the repository may show."""
 IMAGE = re.compile(r'<p><img alt="([^"]*)" src="\.\./([^"]*\.svg)" ?/?></p>')
 
 
@@ -63,8 +71,18 @@ def page(text: str, pictures: str) -> str:
         IMAGE.sub(inline, to_html(text))
         .replace("<table>", '<div class="wide"><table>')
         .replace("</table>", "</table></div>")
+        .replace("../../../docs/demo.png", phantom())
     )
     return render("page.html.j2", {"title": title, "css": style("report.css"), "body": Markup(body)})  # noqa: S704
+
+
+def phantom() -> str:
+    """The picture of the phantom in grey, small, as an address that holds it."""
+    with Image.open(PHANTOM) as picture:
+        small = picture.convert("L").resize((WIDTH, WIDTH * picture.height // picture.width))
+    buffer = io.BytesIO()
+    small.save(buffer, "png", optimize=True)
+    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
 def style(name: str) -> Markup:
@@ -93,7 +111,10 @@ def main() -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     report = render("report.md.j2", found)
     charts = {name: Markup(chart(name)) for name in (LADDER_CHART, "dp_frontier/budgets-0.svg")}  # noqa: S704
-    slides = render("slides.html.j2", {**found, "charts": charts, "pictures": pictures, "css": style("slides.css")})
+    slides = render(
+        "slides.html.j2",
+        {**found, "charts": charts, "pictures": pictures, "phantom": phantom(), "css": style("slides.css")},
+    )
     if not options.films:
         (options.out / "README.md").write_text(report, encoding="utf-8")
     for name, html in {"report": page(report, pictures), "slides": slides}.items():
