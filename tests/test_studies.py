@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import re
 import shlex
 import sys
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pytest
 import typer
+from PIL import Image
 
 from gradiograph import audit
 from gradiograph.cli import app
@@ -89,6 +93,11 @@ def test_a_rung_is_the_audit_file_with_its_changes(rung):
     assert spec.seeds == [7, 8]
 
 
+def pixels(address):
+    with Image.open(io.BytesIO(base64.b64decode(address.partition(",")[2]))) as picture:
+        return np.asarray(picture, dtype=float)
+
+
 def test_no_number_of_the_report_is_typed():
     """But for the years of papers, the numbers of networks, and what a setting says."""
     for name in ("report.md.j2", "slides.html.j2"):
@@ -120,7 +129,7 @@ def test_the_report_and_the_slides_are_what_the_studies_hold_today():
     for name in ("report.html", "slides.html"):
         page = (STUDIES / "results" / "report" / name).read_text(encoding="utf-8")
         assert not re.findall(r'(?:src|href)="https?:', page)
-        shown = set(re.findall(r'src="(data:image[^"]*)"', page))
-        assert shown == {write.phantom()}, "a committed page shows more than the phantom"
+        (shown,) = set(re.findall(r'src="(data:image[^"]*)"', page))
+        np.testing.assert_allclose(pixels(shown), pixels(write.phantom()), atol=4, err_msg="more than the phantom")
     slides = (STUDIES / "results" / "report" / "slides.html").read_text(encoding="utf-8")
     assert 10 <= slides.count("<section") <= 15
