@@ -74,7 +74,7 @@ RUNGS = (
         "AdamW",
         (
             f'protocol=[{{ use = "fedavg", {EPOCH}, learning_rate = 1e-3, optimiser = "adamw", {AUGMENTED} }}]',
-            "attacks.0.steps=5",  # DLG's are the dearest, and it has found nothing since the first rung
+            "attacks.0.steps=5",  # DLG is the dearest, and identifies none on the rungs below
         ),
     ),
     Rung("batchnorm", "BatchNorm in train mode", ('task=[{ use = "small_cnn", norm = "batch" }]',)),
