@@ -20,6 +20,7 @@ from gradiograph.core.errors import LogProblem
 from gradiograph.core.records import Row
 from gradiograph.core.seeds import numpy_stream
 from gradiograph.log import Cell, Log, cell_id, pictures
+from gradiograph.log.pictures import CONTROL, RECONSTRUCTION, png
 
 CELL = Cell(
     id="c1", task="lenet", protocol="fedsgd", defence="none", attack="rog", control="none", batch=0, seed=7,
@@ -272,3 +273,16 @@ def test_log_and_report_run_without_torch(tmp_path):
         "assert not any(name.split('.')[0] in ('torchvision', 'monai') for name in sys.modules)\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path)
+
+
+def test_a_control_is_marked_as_one(tmp_path):
+    """A public film that stands in for the attacked one is no reconstruction."""
+    images = np.full((1, 1, 64, 64), 0.4, dtype=np.float32)
+    pictures = {}
+    for control in ("none", "stock_film"):
+        log = Log.create(tmp_path / control, {"spec": {}})
+        cell = Cell(id="c1", task="t", protocol="p", defence="none", attack="a", control=control, batch=0, seed=7)
+        log.write_cell(cell, (), images)
+        pictures[control] = (log.directory / "cells" / "c1" / "0.png").read_bytes()
+    assert pictures == {"none": png(images[0], RECONSTRUCTION), "stock_film": png(images[0], CONTROL)}
+    assert pictures["none"] != pictures["stock_film"]

@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from gradiograph.log import Log
-from gradiograph.log.pictures import ORIGINAL, RECONSTRUCTION, png
+from gradiograph.log.pictures import ORIGINAL, mark_of, png
 from gradiograph.report import Results
 from realism import RUNGS
 from realism_chart import OURS, PUBLISHED, strongest
@@ -59,7 +59,7 @@ def _pictures(run: Path) -> Iterator[tuple[NDArray[np.float32], str]]:
     yield victims.images[place], ORIGINAL
     for attack, control in ((published, "none"), (ours, "none"), (ours, "mismatched_update")):
         (cell,) = (c for c in results.cells if (c.attack, c.control, c.batch, c.seed) == (attack, control, 0, seed))
-        yield log.images(cell.id)[place], RECONSTRUCTION
+        yield log.images(cell.id)[place], mark_of(control)
 
 
 def _cell(picture: tuple[NDArray[np.float32], str], title: str) -> Markup:

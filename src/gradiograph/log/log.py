@@ -22,7 +22,7 @@ from gradiograph.log.atomic import (
     write_new,
 )
 from gradiograph.log.cell import Cell
-from gradiograph.log.pictures import RECONSTRUCTION, fill_images, pack_masks, unpack, unpack_masks
+from gradiograph.log.pictures import fill_images, mark_of, pack_masks, unpack, unpack_masks
 from gradiograph.log.rows import place, read_lines, to_csv, to_lines
 from gradiograph.log.trainings import Trainings
 from gradiograph.log.victims import Victims, fill_victims, read_victims
@@ -146,7 +146,7 @@ class Log:
         with new_folder(self._cell_folder(cell.id)) as folder:
             write_new(folder / "rows.jsonl", lines)
             if images is not None:
-                fill_images(folder, images, RECONSTRUCTION)
+                fill_images(folder, images, mark_of(cell.control))
             if masks is not None:
                 write_new(folder / "masks.npz", pack_masks(masks))
             write_new(folder / "cell.json", (json.dumps(asdict(cell), indent=1) + "\n").encode())

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 SIDE = 256
 """Of a picture to look at, in pixels, about."""
 RECONSTRUCTION, ORIGINAL = "RECONSTRUCTION - PRIVACY AUDIT", "ORIGINAL - PRIVACY AUDIT"
+CONTROL = "CONTROL - PRIVACY AUDIT"
 
 _PLANAR = 4
 _WIDTH = 0.94
@@ -25,6 +26,15 @@ _WIDTH = 0.94
 _LETTERS = 20.0
 _SHIFT = 70
 """Of 255: by how much the mark is lighter or darker than the film below it."""
+
+
+def mark_of(control: str) -> str:
+    """The mark of a cell's pictures, by what the cell is.
+
+    >>> mark_of("none"), mark_of("stock_film")
+    ('RECONSTRUCTION - PRIVACY AUDIT', 'CONTROL - PRIVACY AUDIT')
+    """
+    return RECONSTRUCTION if control == "none" else CONTROL
 
 
 def pack(images: NDArray[Any]) -> bytes:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
-from gradiograph.log.pictures import ORIGINAL, RECONSTRUCTION, png
+from gradiograph.log.pictures import ORIGINAL, mark_of, png
 from gradiograph.report.findings import findings
 from gradiograph.report.results import ATTACK, MEAN, MISMATCHED, STOCK, Place, Results, Setting
 from gradiograph.report.statistics import Film, Key, by_leakage
@@ -136,7 +136,8 @@ class Gallery:
         images = self._log.images(cell.id)
         if images is None or place >= len(images):
             return None
-        return _picture(title, images[place], text, self._numbers.get((Place.of(cell), film.record), {}))
+        numbers = self._numbers.get((Place.of(cell), film.record), {})
+        return _picture(title, images[place], text, numbers, mark_of(cell.control))
 
     def _worst_seed(self, key: Key, film: Film) -> Cell | None:
         """The cell of the seed at which this film leaked most: the lowest rank, then the largest PSNR."""
@@ -165,9 +166,7 @@ def _ordinal(rank: int, films: int) -> str:
     return f"Rank {rank + 1} of {films}" + (", the median" if rank == films // 2 and films > _FILMS else "")
 
 
-def _picture(
-    title: str, image: NDArray[np.float32], text: str, numbers: Mapping[str, float], mark: str = RECONSTRUCTION
-) -> Picture:
+def _picture(title: str, image: NDArray[np.float32], text: str, numbers: Mapping[str, float], mark: str) -> Picture:
     shown = [f"{measure(name).title} {number(name, numbers[name])}" for name in _CAPTION if name in numbers]
     return Picture(
         title=title,
