@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 SCORES = (
+    "feature_distance",
     "lpips",
+    "lpips_squeeze",
     "ssim",
     "ms_ssim",
     "psnr",

@@ -117,6 +117,21 @@ def test_another_judge_asks_for_another_attribute(trained, scene):
     assert {s.name for s in metric(images[:2], images[:2], labels[:2], both)} == {"sex_agreement", "sex_distance"}
 
 
+def test_films_are_apart_as_the_judge_sees_them(trained, scene):
+    path, _ = trained
+    images, labels, _ = scene
+    material = context(path, images, labels)
+    metric = build("metric", {"use": "feature_distance"})
+
+    def distance(guess):
+        (score,) = metric(guess, images[:8], labels[:8], material)
+        assert not score.larger_leaks_more
+        return score.values
+
+    assert distance(images[:8]).max() == 0
+    assert bool((distance(blurred(images[:8])) < distance(images[8:16])).all())
+
+
 def test_contrast_is_that_of_the_paper_by_hand():
     e = torch.nn.functional.normalize(torch.tensor([[1.0, 0.0], [1.0, 1.0], [0.0, 1.0], [-1.0, 1.0]]), dim=1)
     owners = torch.tensor([0, 0, 1, 1])

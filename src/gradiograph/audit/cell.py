@@ -176,7 +176,7 @@ def _available(spec: Spec) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
         reason = None
         if judge == "lpips":
             reason = lpips_available(config.get("network", "alex"), spec.networks)
-        elif judge in ("judge", "finding_agreement"):
+        elif judge in ("judge", "finding_agreement", "feature_distance"):
             reason = judge_available(spec.networks, config.get("judge", JUDGE))
         if reason is None:
             found.append(config)

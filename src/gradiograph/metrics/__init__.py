@@ -1,6 +1,16 @@
 """What leaked, one value per record: distortion, perception, identity, meaning."""
 
-from gradiograph.metrics import finding_agreement, identification, lpips, ms_ssim, mse, psnr, ssim, variance_explained
+from gradiograph.metrics import (
+    feature_distance,
+    finding_agreement,
+    identification,
+    lpips,
+    ms_ssim,
+    mse,
+    psnr,
+    ssim,
+    variance_explained,
+)
 from gradiograph.metrics.judge import JUDGE, Judge, judge_available, load_judge, pack_judge, require_stranger
 from gradiograph.metrics.judge_training import fit_judge, view
 from gradiograph.metrics.lpips_weights import lpips_available
@@ -12,6 +22,7 @@ __all__ = [
     "JUDGE",
     "Judge",
     "Metric",
+    "feature_distance",
     "finding_agreement",
     "fit_judge",
     "identification",

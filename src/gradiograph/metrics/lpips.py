@@ -148,11 +148,12 @@ def lpips(*, network: Network = "alex") -> Metric:
         network: Backbone: "alex" (AlexNet, the authors' choice for measuring) or "squeeze" (SqueezeNet 1.1).
 
     Returns:
-        The metric with the score `lpips`. It raises `BadInput` for images smaller than 32 x 32, and `WeightsProblem`
+        The metric with the score `lpips`, or `lpips_squeeze`, so that an audit can hold both. It raises `BadInput` for images smaller than 32 x 32, and `WeightsProblem`
         where the weights are neither on the machine nor to be had.
     """
 
     def measure(guess: Tensor, truth: Tensor, context: ScoringContext) -> Tensor:
         return lpips_distance(lpips_features(guess, network, context), lpips_features(truth, network, context))
 
-    return single_score("lpips", f"LPIPS distance, {network}", measure, larger_leaks_more=False)
+    name = "lpips" if network == "alex" else f"lpips_{network}"
+    return single_score(name, f"LPIPS distance, {network}", measure, larger_leaks_more=False)

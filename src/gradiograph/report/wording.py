@@ -79,8 +79,15 @@ _MEASURES = {
         title="Finding distance",
         meaning="How far the reading network's belief moves between film and reconstruction, from 0 to 1.", form=".2f",
     ),
+    "feature_distance": Measure(
+        title="Feature distance",
+        meaning="Distance as a network trained on radiographs sees it; 0 is the same film.", form=".2f",
+    ),
     "lpips": Measure(
         title="LPIPS", meaning="Perceptual distance as a neural network sees it; 0 is the same picture.", form=".3f"
+    ),
+    "lpips_squeeze": Measure(
+        title="LPIPS, SqueezeNet", meaning="The same distance by another network; its values are not LPIPS's.", form=".3f"
     ),
     "ssim": Measure(title="SSIM", meaning="Similarity of local structure; 1 is the same picture.", form=".2f"),
     "ms_ssim": Measure(
