@@ -198,3 +198,10 @@ def test_images_that_lpips_cannot_judge_are_refused(shape):
     ours = LpipsFeatures("squeeze", packaged("squeeze")[1], head_weights("squeeze"))
     with pytest.raises(BadInput, match="at least 32 x 32 pixels; got"):
         ours(photographs(*shape))
+
+
+@needs_weights
+def test_an_audit_may_hold_the_scores_of_both_networks():
+    films = photographs(1, 1, 64, 64)
+    names = [scored(films, films, {"lpips": WEIGHTS}, network).name for network in NETWORKS]
+    assert names == ["lpips", "lpips_squeeze"]

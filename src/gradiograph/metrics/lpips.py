@@ -148,8 +148,8 @@ def lpips(*, network: Network = "alex") -> Metric:
         network: Backbone: "alex" (AlexNet, the authors' choice for measuring) or "squeeze" (SqueezeNet 1.1).
 
     Returns:
-        The metric with the score `lpips`, or `lpips_squeeze`, so that an audit can hold both. It raises `BadInput` for images smaller than 32 x 32, and `WeightsProblem`
-        where the weights are neither on the machine nor to be had.
+        The metric with the score `lpips`, or `lpips_squeeze`, so that an audit can hold both. It raises `BadInput` for
+        images smaller than 32 x 32, and `WeightsProblem` where the weights are neither on the machine nor to be had.
     """
 
     def measure(guess: Tensor, truth: Tensor, context: ScoringContext) -> Tensor:

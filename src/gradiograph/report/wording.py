@@ -87,7 +87,7 @@ _MEASURES = {
         title="LPIPS", meaning="Perceptual distance as a neural network sees it; 0 is the same picture.", form=".3f"
     ),
     "lpips_squeeze": Measure(
-        title="LPIPS, SqueezeNet", meaning="The same distance by another network; its values are not LPIPS's.", form=".3f"
+        title="LPIPS, SqueezeNet", meaning="The same by another network, on a scale of its own.", form=".3f"
     ),
     "ssim": Measure(title="SSIM", meaning="Similarity of local structure; 1 is the same picture.", form=".2f"),
     "ms_ssim": Measure(
