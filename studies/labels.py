@@ -1,7 +1,7 @@
 """How many films of each class, and which is which: python studies/labels.py FILE OUT.csv [WEIGHTS].
 
 Batches of 4, 8 and 16 films of test patients whose number of each class is drawn evenly, so that guessing it is right
-once in B + 1 times. The count by `infer_labels` (bias method and LLG), on fresh networks and, where WEIGHTS are given,
+once in B + 1 times. The count by `infer_labels` (bias method and LLG), its offset measured on noise and on 64 public films, on fresh networks and, where WEIGHTS are given,
 on a trained one; the assignment by `unmixing`, whose films are matched to the truth before their labels are compared.
 Always guessing the class of the more films is the control of the assignment.
 """
@@ -30,7 +30,9 @@ SIZES = (4, 8, 16)
 BATCHES = 32
 ATTACKED = 2
 KEYS = ("network", "protocol", "films", "batch")
-FIELDS = (*KEYS, "true_count", "count", "assigned", "majority")
+FIELDS = (*KEYS, "true_count", "count", "count_public", "assigned", "majority")
+PUBLIC = 32
+"""Public films of each class on which the count is measured in place of noise."""
 
 
 def main(file: Path, out: Path, weights: Path | None = None) -> None:
@@ -70,9 +72,9 @@ def _row(
     task = made.task(config, seed)
     (seen,) = client_rounds(task, task.state(), private, protocol, open_channel, seed, "labels")
     observation = observe(task, *seen, protocol, open_channel, made.spec.threat, None)
-    count = int(infer_labels(observation, stream(seed, "count")).sum())
+    counts = [int(infer_labels(observation, stream(seed, "count"), on).sum()) for on in (None, _public(made))]
     assigned = _assigned(attack, observation, private, seed) if batch < ATTACKED else ""
-    return positive, count, assigned, f"{max(positive, size - positive) / size:.4f}"
+    return positive, *counts, assigned, f"{max(positive, size - positive) / size:.4f}"
 
 
 def _films(made: Plan, size: int, seed: int) -> Batch:
@@ -87,6 +89,14 @@ def _films(made: Plan, size: int, seed: int) -> Batch:
     records = tuple(films.records[place] for place in torch.cat(chosen).tolist())
     batch = type(films)(dataset=films.dataset, records=records)
     return Batch(torch.from_numpy(batch.read()), torch.from_numpy(batch.labels))
+
+
+def _public(made: Plan) -> Batch:
+    """The first public films of each class."""
+    films = made.films.public
+    places = [place for label in (0, 1) for place in (films.labels == label).nonzero()[0][:PUBLIC]]
+    part = type(films)(dataset=films.dataset, records=tuple(films.records[place] for place in places))
+    return Batch(torch.from_numpy(part.read()), torch.from_numpy(part.labels))
 
 
 def _assigned(attack: Attack, observation: Observation, private: Batch, seed: int) -> str:

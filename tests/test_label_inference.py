@@ -88,3 +88,32 @@ def test_labels_that_are_not_granted_are_not_looked_at():
     batch = Batch(smooth_images(1), torch.tensor([2]))
     observation = replace(observe(TASK, batch, knows_labels=False), labels=torch.tensor([0]))
     assert idlg(steps=1)(observation, stream(0), lambda share: None).targets.tolist() == [2]
+
+
+def test_on_a_trained_network_public_films_tell_the_count_and_noise_does_not():
+    """Bright films are of one class, dark ones of the other, and the network knows it; noise looks dark to it."""
+    task = tiny_task(classes=2)
+    films = torch.cat([torch.full((6, 1, SIDE, SIDE), 0.2), torch.full((6, 1, SIDE, SIDE), 0.8)])
+    films = films + 0.1 * torch.rand(films.shape, generator=stream(3))
+    labels = torch.tensor([0] * 6 + [1] * 6)
+    optimiser = torch.optim.Adam(task.model.parameters(), lr=0.02)
+    for _ in range(60):
+        optimiser.zero_grad()
+        task.loss(task.model(films), labels).mean().backward()
+        optimiser.step()
+    public, private = Batch(films[::2], labels[::2]), films[1::2]
+    told, guessed = [], []
+    for ones in range(1, 4):
+        chosen = torch.cat([private[: 4 - ones], private[3 : 3 + ones]]) if ones < 4 else private[3:]
+        truth = [0] * (len(chosen) - ones) + [1] * ones
+        observation = hidden(task, chosen, truth)
+        told.append(infer_labels(observation, stream(0), public).tolist() == truth)
+        guessed.append(infer_labels(observation, stream(0)).tolist() == truth)
+    assert all(told)
+    assert not all(guessed)
+
+
+def test_public_films_without_one_of_the_classes_are_refused():
+    observation = hidden(TASK, smooth_images(2), [0, 1])
+    with pytest.raises(BadSetting, match="class 2 has none"):
+        infer_labels(observation, stream(0), Batch(smooth_images(2), torch.tensor([0, 1])))

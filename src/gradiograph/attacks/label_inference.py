@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 NUM_DUMMIES = 16
 
 
-def infer_labels(observation: Observation, generator: torch.Generator) -> Tensor:
+def infer_labels(observation: Observation, generator: torch.Generator, public: Batch | None = None) -> Tensor:
     """How many images of each class lie behind an update, from the last dense layer's gradient.
 
     Under the cross entropy, row k of that gradient is the mean over the images of (p_k - y_k) times the features: each
@@ -30,7 +30,8 @@ def infer_labels(observation: Observation, generator: torch.Generator) -> Tensor
     arXiv 2001.02610, section 3.1). For more, the classes with a negative row are present; each image found is taken off
     its class and the lowest class is named next, until all are (Wainakh et al. 2021, arXiv 2105.09369, algorithm 1).
     The impact and the offset that p_k alone makes are measured on uniform noise with labels of the attacker's choice,
-    as in their LLG+. A delta is divided by -learning_rate * steps first.
+    as in their LLG+; or, where public films are given, on these with their own labels. A trained network answers films
+    as it does not answer noise. A delta is divided by -learning_rate * steps first.
 
     Differs from the papers: both read the row sums of the weight's gradient, which needs non-negative features. Where
     the layer has a bias, its gradient is read in their place: its feature is 1, so that the impact is exactly 1 / B.
@@ -38,19 +39,21 @@ def infer_labels(observation: Observation, generator: torch.Generator) -> Tensor
     Args:
         observation: What the server holds; its protocol is known.
         generator: Draws the noise images on the CPU.
+        public: Films of other patients with their labels, some of each class; None measures on noise.
 
     Returns:
         int64 (B,), ascending: the order within a batch leaves no trace in its gradient.
 
     Raises:
-        BadSetting: the update has no dense layer with one output a class.
+        BadSetting: the update has no dense layer with one output a class, or a class has no public film.
     """
     gradient, task, count = _gradient(observation), observation.task, observation.num_examples
     layer = _last_dense_layer(task, gradient)
     entries = _entries(gradient, layer)
     if count == 1:
         return entries.argmin().reshape(1)
-    offset, impact = _measure(observation, layer, generator)
+    measured = _on_noise(observation, generator) if public is None else _by_class(public, task.num_classes)
+    offset, impact = _measure(observation, layer, measured)
     return _count(entries, offset, impact / count, count)
 
 
@@ -86,18 +89,31 @@ def _last_dense_layer(task: Task, gradient: Tensors) -> str:
     return found[-1]
 
 
-def _measure(observation: Observation, layer: str, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """On noise images: each class's entry without an image of it, and how far a whole batch of it lowers the entry."""
+def _on_noise(observation: Observation, generator: torch.Generator) -> list[Batch]:
+    """The same noise as a batch of each class."""
     task, (state, _) = observation.task, observation.rounds[0]
     noise = torch.rand(NUM_DUMMIES, *task.image_shape, generator=generator).to(next(iter(state.values())).device)
+    labels = [torch.full((NUM_DUMMIES,), label, device=noise.device) for label in range(task.num_classes)]
+    return [Batch(noise, of_class) for of_class in labels]
 
-    def entries(label: int) -> Tensor:
-        labels = torch.full((NUM_DUMMIES,), label, device=noise.device)
-        return _entries(mean_gradient(task, {**state, **copy_buffers(task, state)}, Batch(noise, labels)), layer)
 
-    first, second = entries(0), entries(1)
-    offset = torch.cat([second[:1], first[1:]])
-    return offset, second[0] - first[0]
+def _by_class(public: Batch, classes: int) -> list[Batch]:
+    parts = [public.part(public.targets == label) for label in range(classes)]
+    if not all(map(len, parts)):
+        msg = f"Labels are measured on public films of each class; class {list(map(len, parts)).index(0)} has none."
+        raise BadSetting(msg)
+    return parts
+
+
+def _measure(observation: Observation, layer: str, batches: list[Batch]) -> tuple[Tensor, Tensor]:
+    """Of a batch of each class: each class's entry without an image of it, and how far a whole batch lowers it."""
+    task, (state, _) = observation.task, observation.rounds[0]
+    found = torch.stack(
+        [_entries(mean_gradient(task, {**state, **copy_buffers(task, state)}, batch), layer) for batch in batches]
+    )
+    present = found.diagonal()
+    offset = (found.sum(dim=0) - present) / (len(found) - 1)
+    return offset, (offset - present).mean()
 
 
 def _count(entries: Tensor, offset: Tensor, impact: Tensor, count: int) -> Tensor:
