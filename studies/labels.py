@@ -1,9 +1,9 @@
 """How many films of each class, and which is which: python studies/labels.py FILE OUT.csv [WEIGHTS].
 
 Batches of 4, 8 and 16 films of test patients whose number of each class is drawn evenly, so that guessing it is right
-once in B + 1 times. The count by `infer_labels` (bias method and LLG), its offset measured on noise and on 64 public films, on fresh networks and, where WEIGHTS are given,
-on a trained one; the assignment by `unmixing`, whose films are matched to the truth before their labels are compared.
-Always guessing the class of the more films is the control of the assignment.
+once in B + 1 times. The count by `infer_labels` (bias method and LLG), its offset measured on noise and on 64 public
+films, on fresh networks and, where WEIGHTS are given, on a trained one; the assignment by `unmixing`, whose films are
+matched to the truth before their labels are compared. Always guessing the class of the more films is its control.
 """
 
 from __future__ import annotations
