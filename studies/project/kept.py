@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gradiograph.core.records import Row
-from gradiograph.report.statistics import Values, collect, difference, summary
+from gradiograph.report.statistics import Values, collect, summary
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -90,16 +90,6 @@ class Study:
         text = f"{found.mean:.{digits}f}"
         return f"{text} ({found.low:.{digits}f} to {found.high:.{digits}f})" if interval else text
 
-    def beyond(self, metric: str = "identification_top1", **where: str) -> str:
-        """What the attack finds beyond its mismatched control, in points, with its interval."""
-        own, control = (self.values(metric, control=name, **where) for name in (NONE, MISMATCHED))
-        found = difference(own, control)
-        if found is None:
-            msg = f"{self.name}: attack and control share no film"
-            raise NoSuchNumber(msg)
-        low, high = 100 * found.interval.low, 100 * found.interval.high
-        return f"{100 * found.interval.mean:+.0f} points ({low:+.0f} to {high:+.0f})"
-
     def utility(self, measure: str, digits: int = 3, *, interval: bool = True, **patterns: str) -> str:
         """A measure of a trained model on test patients: '0.992 (0.987 to 0.997)'."""
         wanted = {"measure": measure, "arm": "federated", "site": "all", **patterns}
@@ -115,11 +105,6 @@ class Study:
         value, low, high = (float(found[0][name]) for name in ("value", "low", "high"))
         text = f"{value:.{digits}f}"
         return f"{text} ({low:.{digits}f} to {high:.{digits}f})" if interval else text
-
-    def chart(self, name: str) -> str:
-        """A kept chart as SVG text that may stand in a page beside others."""
-        text = (self.folder / name).read_text(encoding="utf-8")
-        return text[text.index("<svg") :]
 
 
 @dataclass(frozen=True)

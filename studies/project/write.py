@@ -28,8 +28,7 @@ LADDER_CHART = "realism/ladder.svg"
 PHANTOM = HERE.parents[1] / "docs" / "demo.png"
 """Pictures of the phantom, which has no patients: those that the repository may show."""
 WIDTH = 800
-PHANTOM = HERE.parents[1] / "docs" / "demo.png"
-"""Pictures of the phantom, which has no patients: those that the repository may show."""
+"""Of it, in pixels."""
 IMAGE = re.compile(r'<p><img alt="([^"]*)" src="\.\./([^"]*\.svg)" ?/?></p>')
 
 
