@@ -116,7 +116,7 @@ def answers() -> dict[str, str]:
             f"{mean('fedavg', 'ours', 'lpips')}. Without the layer a search with a prior still identifies "
             f"{share('cnn', 'ours', PIXELS)} by pixels.\n"
             "- **An epoch over 64 films ends what is left.** From there up no attack does better on the patient's update "
-            "than on another's. The search that begins near the truth drifts away from it there, which it does not on the "
+            "than on another's: not one difference, of five attacks by five measures, has an interval above zero. The search that begins near the truth drifts away from it there, which it does not on the "
             f"rungs below: identified {share('epoch', 'ceiling')}. So it is the objective that no longer holds the film, "
             "not only the search that fails to find it.\n"
             "- **What is realistic is also what trains.** The utility rises along the ladder; the rungs that leak are not "
