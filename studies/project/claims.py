@@ -119,8 +119,10 @@ def answers() -> dict[str, str]:
             "than on another's: not one difference, of five attacks by five measures, has an interval above zero. The search that begins near the truth drifts away from it there, which it does not on the "
             f"rungs below: identified {share('epoch', 'ceiling')}. So it is the objective that no longer holds the film, "
             "not only the search that fails to find it.\n"
-            "- **What is realistic is also what trains.** The utility rises along the ladder; the rungs that leak are not "
-            "those that anybody would train by."
+            "- **What is realistic is also what trains.** From the textbook to an epoch a round the AUROC rises from "
+            f"{mean('textbook', 'utility', 'auroc')} to {mean('epoch', 'utility', 'auroc')}; the rungs that leak are not those "
+            "that anybody would train by. A head alone, on features of adults, costs some of it: "
+            f"{mean('head', 'utility', 'auroc')}; with adapters {mean('lora', 'utility', 'auroc')}."
         ),
         "conclusions": (
             "1. **Ask for the control.** A reconstruction that looks right, at any LPIPS, says nothing until the same attack "
