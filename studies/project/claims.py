@@ -85,6 +85,9 @@ SOURCES = {
     "deep": "gradiograph run studies/deep.toml",
     "malicious": "gradiograph run studies/malicious.toml",
     "membership": "gradiograph run studies/membership.toml",
+    "tailored/xray": "gradiograph run studies/tailored/xray.toml",
+    "tailored/mr": "gradiograph run studies/tailored/mr.toml",
+    "tailored/small_site": "gradiograph run studies/tailored/small_site.toml",
     "realism": "python studies/realism.py runs/realism",
     "assumptions": "gradiograph run studies/assumptions.toml (and the runs at its head)",
 }
@@ -232,6 +235,11 @@ def claims() -> dict[str, Any]:
         "deep": Study("deep"),
         "malicious": Study("malicious"),
         "membership": Study("membership"),
+        "tailored": {
+            "xray": Study("tailored/xray"),
+            "mr": Study("tailored/mr"),
+            "small": Study("tailored/small_site"),
+        },
         "MAP": MAP,
         "DP_MAP": DP_MAP,
         "obfuscations": OBFUSCATIONS,
