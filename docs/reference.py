@@ -73,7 +73,8 @@ def notebook() -> dict[str, str | bytes]:
 
 
 def on_page_markdown(markdown: str, **_: object) -> str:
-    """Links to a study's folder lead to its page of the site."""
+    """Links to a study's folder, and to the notebook, lead to their pages of the site."""
+    markdown = markdown.replace("](notebook.ipynb)", "](notebook.md)")
     return re.sub(r"\]\(\.\./studies/results/(\w+)/README\.md\)", r"](studies/\1.md)", markdown)
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import csv
 import sys
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -114,7 +115,8 @@ def _asked(label: str, target: int, margins: NDArray[np.float64], halves: NDArra
     had = np.delete(halves, target, axis=0)
     inside = np.where(had, shadows, np.nan)
     outside = np.where(had, np.nan, shadows)
-    seen, unseen = np.nanmean(inside, axis=0), np.nanmean(outside, axis=0)
+    with warnings.catch_warnings(action="ignore", category=RuntimeWarning):  # a film that no shadow had, or all
+        seen, unseen = np.nanmean(inside, axis=0), np.nanmean(outside, axis=0)
     spread = (np.nanstd(inside - seen), np.nanstd(outside - unseen))
     own = margins[target]
     densities = [
