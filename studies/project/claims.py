@@ -228,6 +228,7 @@ def claims() -> dict[str, Any]:
         "obfuscated": Study("unmixing/obfuscated"),
         "unaware": unaware,
         "unaware_labels": {row.defence for row in unaware.rows if row.attack},
+        "rog_labels": {row.defence for row in Study("class_project").rows if row.attack.startswith("rog")},
         "frontier": Study("frontier"),
         "frontier_search": Study("frontier_search"),
         "dp_frontier": Study("dp_frontier"),
