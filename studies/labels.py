@@ -41,7 +41,7 @@ def main(file: Path, out: Path, weights: Path | None = None) -> None:
     made = plan(spec, file.parent)
     attack = made.builder.make("attack", spec.attacks[0])
     networks = {"fresh": spec.task[0], **({"trained": {**spec.task[0], "weights": str(weights)}} if weights else {})}
-    done = _done(out)
+    public, done = _public(made), _done(out)
     out.parent.mkdir(parents=True, exist_ok=True)
     with out.open("a", newline="") as sheet:
         writer = csv.DictWriter(sheet, FIELDS)
@@ -50,7 +50,7 @@ def main(file: Path, out: Path, weights: Path | None = None) -> None:
         for network, protocol, size, batch in product(networks, spec.protocol, SIZES, range(BATCHES)):
             key = (network, str(protocol["use"]), str(size), str(batch))
             if key not in done:
-                values = _row(made, networks[network], protocol, attack, size, batch)
+                values = _row(made, networks[network], protocol, attack, public, size, batch)
                 writer.writerow(dict(zip(FIELDS, (*key, *values), strict=True)))
                 sheet.flush()
 
@@ -63,7 +63,13 @@ def _done(out: Path) -> set[tuple[str, ...]]:
 
 
 def _row(
-    made: Plan, config: dict[str, Any], protocol_config: dict[str, Any], attack: Attack, size: int, batch: int
+    made: Plan,
+    config: dict[str, Any],
+    protocol_config: dict[str, Any],
+    attack: Attack,
+    public: Batch,
+    size: int,
+    batch: int,
 ) -> tuple[object, ...]:
     seed = made.spec.seeds[0] + batch
     private = _films(made, size, seed)
@@ -72,7 +78,7 @@ def _row(
     task = made.task(config, seed)
     (seen,) = client_rounds(task, task.state(), private, protocol, open_channel, seed, "labels")
     observation = observe(task, *seen, protocol, open_channel, made.spec.threat, None)
-    counts = [int(infer_labels(observation, stream(seed, "count"), on).sum()) for on in (None, _public(made))]
+    counts = [int(infer_labels(observation, stream(seed, "count"), on).sum()) for on in (None, public)]
     assigned = _assigned(attack, observation, private, seed) if batch < ATTACKED else ""
     return positive, *counts, assigned, f"{max(positive, size - positive) / size:.4f}"
 

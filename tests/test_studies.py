@@ -133,3 +133,9 @@ def test_the_report_and_the_slides_are_what_the_studies_hold_today():
         np.testing.assert_allclose(pixels(shown), pixels(write.phantom()), atol=4, err_msg="more than the phantom")
     slides = (STUDIES / "results" / "report" / "slides.html").read_text(encoding="utf-8")
     assert 10 <= slides.count("<section") <= 15
+
+
+def test_films_stay_outside_the_repository(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["write.py", "--films", "runs/realism"])
+    with pytest.raises(SystemExit, match="outside the repository"):
+        write.main()

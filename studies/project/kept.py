@@ -82,13 +82,12 @@ class Study:
     def share(self, metric: str = "identification_top1", **where: str) -> str:
         """The share that was told, with its interval: '62 % (25 to 88 %)'."""
         found = summary(self.values(metric, **where)).interval
-        return f"{100 * found.mean:.0f} % ({100 * found.low:.0f} to {100 * found.high:.0f} %)"
+        return _share(found.mean, found.low, found.high)
 
     def mean(self, metric: str, digits: int = 3, *, interval: bool = True, **where: str) -> str:
         """The mean over films with its interval: '0.104 (0.067 to 0.147)'."""
         found = summary(self.values(metric, **where)).interval
-        text = f"{found.mean:.{digits}f}"
-        return f"{text} ({found.low:.{digits}f} to {found.high:.{digits}f})" if interval else text
+        return _number(found.mean, found.low, found.high, digits, interval=interval)
 
     def utility(self, measure: str, digits: int = 3, *, interval: bool = True, **patterns: str) -> str:
         """A measure of a trained model on test patients: '0.992 (0.987 to 0.997)'."""
@@ -103,8 +102,7 @@ class Study:
             msg = f"{self.name}: {wanted} fits {len(found)} models"
             raise NoSuchNumber(msg)
         value, low, high = (float(found[0][name]) for name in ("value", "low", "high"))
-        text = f"{value:.{digits}f}"
-        return f"{text} ({low:.{digits}f} to {high:.{digits}f})" if interval else text
+        return _number(value, low, high, digits, interval=interval)
 
 
 @dataclass(frozen=True)
@@ -132,13 +130,14 @@ class Ladder:
 
     def share(self, rung: str, line: str, metric: str = "identification_top1") -> str:
         """A share with its interval: '62 % (25 to 88 %)'."""
-        mean, low, high = (100 * float(self.row(rung, line, metric)[name]) for name in ("mean", "low", "high"))
-        return f"{mean:.0f} % ({low:.0f} to {high:.0f} %)"
+        return _share(*self._interval(rung, line, metric))
 
     def mean(self, rung: str, line: str, metric: str, digits: int = 3) -> str:
         """A mean with its interval."""
-        mean, low, high = (float(self.row(rung, line, metric)[name]) for name in ("mean", "low", "high"))
-        return f"{mean:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
+        return _number(*self._interval(rung, line, metric), digits)
+
+    def _interval(self, rung: str, line: str, metric: str) -> tuple[float, ...]:
+        return tuple(float(self.row(rung, line, metric)[name]) for name in ("mean", "low", "high"))
 
     def size(self, rung: str) -> str:
         """Films, batches and seeds of a rung, in words."""
@@ -149,6 +148,14 @@ class Ladder:
     def rungs(self) -> list[str]:
         """The rungs that were measured, from the textbook's on."""
         return list(dict.fromkeys(rung for rung, line, _ in self.table if line == "ours"))
+
+
+def _share(mean: float, low: float, high: float) -> str:
+    return f"{100 * mean:.0f} % ({100 * low:.0f} to {100 * high:.0f} %)"
+
+
+def _number(mean: float, low: float, high: float, digits: int, *, interval: bool = True) -> str:
+    return f"{mean:.{digits}f}" + (f" ({low:.{digits}f} to {high:.{digits}f})" if interval else "")
 
 
 def _rows(path: Path) -> Iterator[Row]:

@@ -21,6 +21,7 @@ from PIL import Image
 
 from claims import claims
 from films import strips
+from gradiograph.log.atomic import write_file
 
 HERE = Path(__file__).parent
 RESULTS = HERE.parent / "results"
@@ -89,12 +90,13 @@ def style(name: str) -> Markup:
     return Markup((HERE / name).read_text(encoding="utf-8"))  # noqa: S704 - our own text
 
 
-def write_pdf(html: str, path: Path) -> None:
-    """Print a page; it loads nothing."""
+def pdf(html: str) -> bytes:
+    """A page as printed; it loads nothing."""
     from weasyprint import HTML  # here, for it needs libraries of the system that a reader of the page does not
     from weasyprint.urls import URLFetcher
 
-    HTML(string=html, url_fetcher=URLFetcher(allowed_protocols=("data",))).write_pdf(path)
+    printed: bytes = HTML(string=html, url_fetcher=URLFetcher(allowed_protocols=("data",))).write_pdf()
+    return printed
 
 
 def main() -> None:
@@ -107,6 +109,7 @@ def main() -> None:
         sys.exit("--films shows patients' films: name a folder outside the repository.")
     found = claims()
     pictures = strips(options.films) if options.films else Markup("")
+    write = write_file if options.films else Path.write_bytes  # what shows a patient is its owner's only
     options.out.mkdir(parents=True, exist_ok=True)
     report = render("report.md.j2", found)
     charts = {name: Markup(chart(name)) for name in (LADDER_CHART, "dp_frontier/budgets-0.svg")}  # noqa: S704
@@ -117,8 +120,8 @@ def main() -> None:
     if not options.films:
         (options.out / "README.md").write_text(report, encoding="utf-8")
     for name, html in {"report": page(report, pictures), "slides": slides}.items():
-        (options.out / f"{name}.html").write_text(html, encoding="utf-8")
-        write_pdf(html, options.out / f"{name}.pdf")
+        write(options.out / f"{name}.html", html.encode())
+        write(options.out / f"{name}.pdf", pdf(html))
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gradiograph.core.errors import LogProblem
-from gradiograph.log.pictures import CONTROL, ORIGINAL, RECONSTRUCTION, png
+from gradiograph.log.pictures import ORIGINAL, mark_of, png
 from gradiograph.report.results import ATTACK, MISMATCHED, STOCK, Place, Results
 from gradiograph.report.wording import measure
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 KINDS = ("reconstruction", "original", "difference", "control", "stock")
 """The pictures of a film; the original and what shows it are there where the audit file allows them."""
 _SHOWS_ORIGINAL = ("original", "difference")
-_MARKS = {"original": ORIGINAL, "control": CONTROL, "stock": CONTROL}
+_CONTROLS = {"control": MISMATCHED, "stock": STOCK}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +79,9 @@ def picture(log: Log, results: Results, cell_id: str, record: str, kind: str) ->
         shown = _image(log, results, cell, number, kind, victims.images[number])
     except (LogProblem, ValueError, IndexError):
         return None
-    return None if shown is None else png(shown, _MARKS.get(kind, RECONSTRUCTION))
+    return (
+        None if shown is None else png(shown, ORIGINAL if kind == "original" else mark_of(_CONTROLS.get(kind, ATTACK)))
+    )
 
 
 def _image(
@@ -87,7 +89,7 @@ def _image(
 ) -> NDArray[np.float32] | None:
     if kind == "original":
         return original
-    other = {"control": MISMATCHED, "stock": STOCK}.get(kind)
+    other = _CONTROLS.get(kind)
     source = cell if other is None else results.beside(cell, other)
     images = None if source is None else log.images(source.id)
     if images is None:
