@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from gradiograph.audit.cell import Judges
     from gradiograph.audit.grid import GridCell
+    from gradiograph.audit.judges import Judges
     from gradiograph.audit.spec import Captured, Planted, Spec
     from gradiograph.core.task import Task
     from gradiograph.log import Log

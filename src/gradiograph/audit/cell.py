@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from math import isfinite
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
-from gradiograph.audit.catalogue import label
 from gradiograph.audit.ceiling import search_near_truth, visible_films
 from gradiograph.audit.client import client_rounds, observe
 from gradiograph.audit.device import from_device, to_device
@@ -28,66 +27,31 @@ from gradiograph.audit.grid import (
     GridCell,
     attacked_batches,
 )
+from gradiograph.audit.judges import Attacked
 from gradiograph.audit.membership import Asker, membership
 from gradiograph.audit.plan import Plan, build_attack
-from gradiograph.audit.scoring import (
-    Found,
-    build_metrics,
-    pseudonym_key,
-    record_names,
-    score,
-    scoring_context,
-    to_rows,
-)
+from gradiograph.audit.scoring import Found, pseudonym_key, record_names, to_rows
 from gradiograph.audit.trainings import state_before
 from gradiograph.core.errors import LogProblem, NotMeasured, reason
 from gradiograph.core.random import stream
 from gradiograph.core.tensors import Batch
 from gradiograph.log import Cell, Log
-from gradiograph.metrics import JUDGE, Metric, judge_available, lpips_available, mask_dice
+from gradiograph.metrics import mask_dice
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from gradiograph.audit.client import Round
-    from gradiograph.audit.spec import Spec
+    from gradiograph.audit.judges import Judges
     from gradiograph.core.attack import Observation
     from gradiograph.core.defence import Chain
     from gradiograph.core.protocol import Protocol
     from gradiograph.core.records import Row
-    from gradiograph.core.scoring import Score, ScoringContext
     from gradiograph.core.task import Task
     from gradiograph.core.tensors import Update
 
 Share = Callable[[float], None]
 """Called with the share of a cell that is done, in [0, 1]."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Judges:
-    """What scores a cell: the metrics, and the films that they compare with."""
-
-    metrics: tuple[Metric, ...]
-    context: ScoringContext
-    not_measured: tuple[dict[str, str], ...] = field(default=())
-
-    def check(self, made: Plan) -> list[Score]:
-        """Score the first victims against themselves: a metric without its weights fails now, not hours later."""
-        victims = made.films.victims[0]
-        truth, labels = torch.from_numpy(victims.read()), torch.from_numpy(victims.labels)
-        scores = [score for metric in self.metrics for score in metric(truth, truth, labels, self.context)]
-        masks = victims.read_masks() if made.reads_masks else None
-        return scores if masks is None else [*scores, mask_dice(masks, masks)]
-
-
-def judges(made: Plan) -> Judges:
-    """The metrics of an audit: those it asks for, and of the optional ones those that need no download."""
-    optional, missing = _available(made.spec)
-    return Judges(
-        metrics=build_metrics([*made.spec.metrics, *optional]),
-        context=scoring_context(made.films, made.spec.networks, b""),
-        not_measured=tuple(missing),
-    )
 
 
 def write_victims(made: Plan, log: Log) -> None:
@@ -122,16 +86,17 @@ def _scored(made: Plan, log: Log, judged: Judges, cell: GridCell, share: Share) 
     """What a cell is, its values and what it shows."""
     victims = made.films.victims[cell.batch]
     names = record_names(victims, pseudonym_key(log.directory))
-    rows: tuple[Row, ...] = ()
+    more: tuple[Row, ...] = ()
     if cell.control == SPECTRUM:
         shown = visible_films(made, cell, judged.context.mean_film, share)
-        found, rows = Found(shown.images.numpy()), to_rows(shown.scores, names, cell.key)
+        found, more = Found(shown.images.numpy()), to_rows(shown.scores, names, cell.key)
         entry = replace(make_entry(cell), seconds=shown.seconds, flags=shown.flags)
     else:
         found, entry = _found(made, log, judged, cell, share)
     if found.masks is not None:
-        rows = to_rows([mask_dice(found.masks, victims.read_masks())], names, cell.key)
-    rows = (*score(judged.metrics, found.images, victims, judged.context, names, cell.key), *rows)
+        more = to_rows([mask_dice(found.masks, victims.read_masks())], names, cell.key)
+    attacked = Attacked.of(made.films, cell.batch, names)
+    rows = (*judged.rows(torch.from_numpy(found.images), attacked, cell.key), *more)
     broken = next((row for row in rows if not isfinite(row.value)), None)
     if broken:
         msg = f"The metric '{broken.metric}' is {broken.value}: the attack's images are not finite."
@@ -165,24 +130,6 @@ def can_run(made: Plan, log: Log, cell: GridCell) -> bool:
         return True
     task = made.task(cell.task or {}, cell.seed)
     return state_before(made, log, cell, task) is not None
-
-
-def _available(spec: Spec) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
-    """The optional metrics that can be had without a download, and why the others cannot."""
-    found: list[dict[str, Any]] = []
-    missing = []
-    for config in spec.metrics_if_available:
-        judge = config.get("distance", "lpips") if config["use"] == "identification" else config["use"]
-        reason = None
-        if judge == "lpips":
-            reason = lpips_available(config.get("network", "alex"), spec.networks)
-        elif judge in ("judge", "finding_agreement", "feature_distance"):
-            reason = judge_available(spec.networks, config.get("judge", JUDGE))
-        if reason is None:
-            found.append(config)
-        else:
-            missing.append({"what": label(config), "why": reason})
-    return found, missing
 
 
 def _found(made: Plan, log: Log, judged: Judges, cell: GridCell, share: Share) -> tuple[Found, Cell]:

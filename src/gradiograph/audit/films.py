@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -95,6 +95,26 @@ class AuditFilms:
             count += np.stack([(masks == structure).sum(axis=0) for structure in range(len(count))])
         return np.asarray(count.argmax(axis=0))
 
+    def other_films(self, batch: int) -> tuple[tuple[int, ...], Selection]:
+        """Another film of the same patient, of its class where there is one, which no batch holds.
+
+        Returns:
+            The places in the batch of the victims whose patient has such a film, and these films.
+        """
+        victims = self.victims[batch]
+        attacked = {record.index for one in self.victims if one.dataset is victims.dataset for record in one.records}
+        patients = {record.patient for record in victims.records}
+        others = defaultdict(list)
+        for record in victims.dataset.records:
+            if record.patient in patients and record.index not in attacked:
+                others[record.patient].append(record)
+        found = {
+            place: min(others[victim.patient], key=lambda other: (other.label != victim.label, other.index))
+            for place, victim in enumerate(victims.records)
+            if others[victim.patient]
+        }
+        return tuple(found), replace(victims, records=tuple(found.values()))
+
     def stock_films(self, batch: int, seed: int) -> Selection:
         """For each victim of a batch a public film of its class, drawn at random."""
         rng = numpy_stream(seed, "stock film", batch)
@@ -167,8 +187,11 @@ def choose_victims(dataset: Dataset, victims: Victims, summed: int = 1) -> tuple
     """
     sites = assign_clients(dataset, victims.clients, victims.seed, alpha=victims.dirichlet, by_site=victims.by_site)
     rng = numpy_stream(victims.seed, "victims")
+    films = Counter(record.patient for record in sites.records)
     pool = [
-        sites.records[i] for i in rng.permutation(len(sites.records)) if victims.split in (None, sites.records[i].split)
+        record
+        for record in (sites.records[i] for i in rng.permutation(len(sites.records)))
+        if victims.split in (None, record.split) and films[record.patient] >= victims.min_films
     ]
     taken: set[str] = set()
     batches = []
@@ -220,10 +243,11 @@ def _draw(pool: Sequence[Record], label: int, client: int, taken: set[str], site
             taken.add(record.patient)
             return record
     have = len({r.patient for r in pool if r.label == label and r.client == client})
+    several = f" with {victims.min_films} films" if victims.min_films > 1 else ""
     msg = (
         f"victims: {victims.batches} batches of {victims.size} need more patients of class '{sites.classes[label]}' "
-        f"than the {have} of client {client} in split '{victims.split or 'all'}'. "
-        "Lower victims.batches, victims.size or victims.clients."
+        f"than the {have} of client {client} in split '{victims.split or 'all'}'{several}. "
+        f"Lower victims.batches, victims.size{', victims.min_films' if several else ''} or victims.clients."
     )
     raise DataProblem(msg)
 

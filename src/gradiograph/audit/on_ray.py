@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from gradiograph.audit.cell import Judges, judges, make_entry, run_cell
+from gradiograph.audit.cell import make_entry, run_cell
+from gradiograph.audit.judges import Judges, judges
 from gradiograph.audit.plan import Plan, plan
 from gradiograph.audit.scoring import KEY_VARIABLE, pseudonym_key
 from gradiograph.audit.spec import parse_spec

@@ -7,14 +7,16 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
-from gradiograph.audit.cell import Judges, can_run, judges, run_cell, write_victims
+from gradiograph.audit.cell import can_run, run_cell, write_victims
 from gradiograph.audit.environment import header
 from gradiograph.audit.grid import MISMATCHED, GridCell
 from gradiograph.audit.inputs import scan_inputs
+from gradiograph.audit.judges import Judges, judges
 from gradiograph.audit.on_ray import require_ray, spread_on_ray
 from gradiograph.audit.plan import Plan, plan
 from gradiograph.audit.trainings import run_training
 from gradiograph.audit.workers import run_in_parallel
+from gradiograph.audit.yardsticks import yardsticks
 from gradiograph.core.errors import BadInput, LogProblem
 from gradiograph.log import Log, require_kept
 from gradiograph.log.atomic import is_vacant
@@ -110,6 +112,7 @@ def record(
     judged = judges(made)
     inputs = scan_inputs(made)
     entry = {**header(made, spec, judged.check(made), judged.not_measured, command), "inputs": inputs}
+    entry["yardsticks"] = yardsticks(made.films, judged)
     log = _continue(out, entry) if resume else Log.create(out, entry)
     log.update(status="running", error=None)
     try:

@@ -78,29 +78,6 @@ class Found:
         return Found(self.images[order], None if self.masks is None else self.masks[order])
 
 
-def score(
-    metrics: Sequence[Metric],
-    guess: NDArray[np.float32],
-    victims: Selection,
-    context: ScoringContext,
-    names: Sequence[str],
-    key: Mapping[str, Any],
-) -> tuple[Row, ...]:
-    """One row per metric and record.
-
-    Args:
-        metrics: What to measure.
-        guess: Reconstructions (B, C, H, W), already in the order of the victims.
-        victims: The films that were attacked.
-        context: The material of the controls.
-        names: The pseudonym of each victim.
-        key: The cell's labels.
-    """
-    truth, labels = torch.from_numpy(victims.read()), torch.from_numpy(victims.labels)
-    scores = [score for metric in metrics for score in metric(torch.from_numpy(guess), truth, labels, context)]
-    return to_rows(scores, names, key)
-
-
 def to_rows(scores: Sequence[Score], names: Sequence[str], key: Mapping[str, Any]) -> tuple[Row, ...]:
     """One row per score and record.
 

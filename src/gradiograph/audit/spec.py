@@ -42,6 +42,7 @@ class Victims(_Strict):
     size: int = Field(default=4, ge=1)
     clients: int = Field(default=1, ge=1)
     rounds: int = Field(default=1, ge=1, description="successive rounds that each client trains on the same films")
+    min_films: int = Field(default=1, ge=1, description="of each patient: 2 to ask whether another film finds them")
     dirichlet: float | None = Field(default=None, gt=0)
     by_site: bool = Field(default=False, description="clients are the sites that the source names")
     seed: int = 0

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from gradiograph.audit.cell import Judges, judges, run_cell
+from gradiograph.audit.cell import run_cell
+from gradiograph.audit.judges import Judges, judges
 from gradiograph.audit.plan import Plan, plan
 from gradiograph.audit.trainings import run_training
 from gradiograph.core.errors import LogProblem

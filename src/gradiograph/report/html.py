@@ -29,6 +29,7 @@ from gradiograph.report.trade_off import trade_offs
 from gradiograph.report.utility import models
 from gradiograph.report.verdict import Judgement, Status, judge
 from gradiograph.report.wording import assumptions, basis, chance, films, gap, measure
+from gradiograph.report.yardsticks import YARDSTICK_TITLES, YARDSTICKS_MEANING, nearer, yardsticks
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -88,6 +89,9 @@ def render(log: Log) -> str:
         attacked=basis(*(len({getattr(row, part) for row in attacked}) for part in ("record", "batch", "seed"))),
         seeds=sorted({row.seed for row in results.rows}),
         ceiling_meaning=CEILING_MEANING,
+        yardsticks=yardsticks(results),
+        yardsticks_meaning=YARDSTICKS_MEANING,
+        yardstick_titles=YARDSTICK_TITLES,
         membership_meaning=MEMBERSHIP_MEANING,
         membership_metrics=MEMBERSHIP_METRICS,
         risks=residual_risks(results, judgement),
@@ -136,6 +140,7 @@ def _section(
         "comparisons": comparisons(results, setting),
         "ceilings": ceilings(results, setting, main),
         "memberships": memberships(results, setting),
+        "nearer": nearer(results, setting),
         "other_blocks": blocks(results, setting, rest) if rest else [],
         "other_references": references(results, setting, rest) if rest else [],
         "halls": gallery.halls(setting),

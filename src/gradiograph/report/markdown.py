@@ -17,11 +17,13 @@ from gradiograph.report.tables import Entry, Line, blocks, columns, references
 from gradiograph.report.utility import Model, models, utility_tables
 from gradiograph.report.verdict import judge
 from gradiograph.report.wording import measure
+from gradiograph.report.yardsticks import YARDSTICK_TITLES, YARDSTICKS_MEANING, nearer, yardsticks
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from gradiograph.log import Log
+    from gradiograph.report.results import Setting
 
 
 def render_markdown(log: Log) -> str:
@@ -58,7 +60,9 @@ def render_markdown(log: Log) -> str:
             lines += [_table_row(name, line, block.guarantee) for line in block.lines]
         lines += [_table_row("", line, "") for line in references(results, setting, metrics)]
         lines += _ceiling(ceilings(results, setting, metrics), metrics)
+        lines += _nearer(results, setting)
         lines += _memberships(memberships(results, setting))
+    lines += _yardsticks(results)
     lines += _budgets(results)
     lines += _utility(results, found)
     missing = not_measured(results)
@@ -115,6 +119,22 @@ def _memberships(lines: Sequence[MembershipLine]) -> list[str]:
         name = "no protection" if line.defence == UNDEFENDED else line.defence
         text.append(f"| {' | '.join([plain(name), *map(_entry, line.entries), line.strangers])} |")
     return text
+
+
+def _yardsticks(results: Results) -> list[str]:
+    """What the scores say of two real films; no lines where that was not measured."""
+    lines = [f"| {measure(one.metric).title} | {' | '.join(map(plain, one.cells))} |" for one in yardsticks(results)]
+    return ["", "## How near is near", "", YARDSTICKS_MEANING, "", *_head(YARDSTICK_TITLES), *lines] if lines else []
+
+
+def _nearer(results: Results, setting: Setting) -> list[str]:
+    """The films nearer than two patients; no lines where there is no threshold."""
+    lines = []
+    for line in nearer(results, setting):
+        name = "no protection" if line.defence == UNDEFENDED else line.defence
+        lines.append(f"| {' | '.join([plain(name), plain(line.attack), *map(_entry, line.entries)])} |")
+    titles = ["Protection", "Strongest attack", *(measure(one.metric).title for one in yardsticks(results))]
+    return ["", "### Nearer than two patients", "", *_head(titles), *lines] if lines else []
 
 
 def _inputs(results: Results) -> list[str]:

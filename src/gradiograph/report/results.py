@@ -27,7 +27,7 @@ _NO_HEADER: Mapping[str, Any] = {
     "status": "", "error": None, "name": "", "purpose": "", "authorised_by": "", "command": "", "created": "",
     "spec": {}, "defaults": [], "environment": {}, "data": {}, "threat": {}, "tasks": [], "protocols": [],
     "defences": [], "attacks": [], "metrics": [], "not_measured": [], "cells_total": 0, "trainings_total": 0,
-    "utility": None, "privacy": [],
+    "utility": None, "privacy": [], "yardsticks": [],
 }  # fmt: skip
 
 

@@ -66,6 +66,7 @@ def to_json(log: Log) -> str:
         "verdict": {"headline": judgement.headline, "meaning": judgement.meaning},
         "protections": _protections(results, judgement),
         "leakage": _summaries(results.tables),
+        "yardsticks": results.header["yardsticks"],
         "membership": _summaries(results.asked),
         "comparisons": [
             {**_setting(one.setting), "defence": one.defence, "metric": one.metric, **asdict(one.change.interval),

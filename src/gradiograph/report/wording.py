@@ -58,6 +58,30 @@ _MEASURES = {
             "Place of the attacked film among the gallery's films, to the matcher.",
         ),
     ),
+    **_ranked(
+        "patient_identification",
+        ("Patient found", "Patient among five", "Patient's rank"),
+        (
+            "The reconstruction is nearer to another film of the same patient than to every film of other patients of "
+            "the class in the gallery: the patient is found by a picture that the attacker already has.",
+            "That other film is among the five of the gallery that are nearest to the reconstruction.",
+            "Place of the patient's other film among the gallery's films.",
+        ),
+    ),
+    **_ranked(
+        "patient_reidentification",
+        ("Patient re-identified", "Patient re-identified among five", "Patient's rank to the matcher"),
+        (
+            "As patient found, but a matcher of radiographs judges.",
+            "To the matcher the patient's other film is among the five of the gallery nearest to the reconstruction.",
+            "Place of the patient's other film among the gallery's films, to the matcher.",
+        ),
+    ),
+    "nearer_told": Measure(
+        title="Nearer than two patients",
+        meaning="The reconstruction is nearer to its film than all but 1 % of pairs of films of two patients.",
+        **_SHARE,
+    ),
     "member_told": Measure(title="Told as a member", meaning=MEMBERSHIP_MEANING, **_SHARE),
     "member_rank": Measure(
         title="Members before strangers",
