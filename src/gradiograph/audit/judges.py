@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 SEARCH = "identification"
 """The metric that searches the gallery."""
+READING = "finding_agreement"
+"""The metric that reads findings."""
 PATIENT = "patient_"
 """How the names of the scores begin that ask for another film of the patient."""
 
@@ -65,7 +67,7 @@ class Judges:
 
     Attributes:
         metrics: Compare a picture with the attacked film.
-        pairwise: Those of them that look at no other film.
+        pairwise: Those of them that say how near two pictures are, and look at no other film.
         of_patients: Compare it with another film of the same patient, where there is one.
         context: The gallery, the mean film, and the networks.
         not_measured: The optional metrics that need a download: {"what", "why"}.
@@ -82,7 +84,7 @@ class Judges:
         """The judges that these metrics ask for."""
         return cls(
             metrics=build_metrics(configs),
-            pairwise=build_metrics([config for config in configs if config["use"] != SEARCH]),
+            pairwise=build_metrics([config for config in configs if config["use"] not in (SEARCH, READING)]),
             of_patients=build_metrics(of_patients(configs)),
             context=context,
             **more,
@@ -158,7 +160,7 @@ def _available(spec: Spec) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
         reason = None
         if judge == "lpips":
             reason = lpips_available(config.get("network", "alex"), spec.networks)
-        elif judge in ("judge", "finding_agreement", "feature_distance"):
+        elif judge in (JUDGE, READING, "feature_distance"):
             reason = judge_available(spec.networks, config.get("judge", JUDGE))
         if reason is None:
             found.append(config)

@@ -71,8 +71,8 @@ def nearer(results: Results, setting: Setting) -> list[NearerLine]:
 
 
 def _entries(results: Results) -> Sequence[Mapping[str, Any]]:
-    """Of the scores that are graded: one that is 0 or 1 has no threshold."""
-    return [entry for entry in results.header["yardsticks"] if not entry["metric"].endswith("_agreement")]
+    found: Sequence[Mapping[str, Any]] = results.header["yardsticks"]
+    return found
 
 
 def _spread(metric: str, found: Mapping[str, Any] | None) -> str:
