@@ -1,4 +1,4 @@
-"""How near is near: planted cases in their right order, thresholds from pairs of real films, the patient found again."""
+"""How near is near: planted cases in order, thresholds from pairs of films, the patient found by another film."""
 
 from __future__ import annotations
 
