@@ -92,4 +92,4 @@ def _seconds(plan: Plan, cell: GridCell) -> float:
     if attack.started_at(batch.images) is None:  # it solves: steps are the least of its work
         return seconds()
     once, twice = seconds(steps=1), seconds(steps=2)
-    return once + max(twice - once, 0.0) * (vars(attack)["steps"] - 1)
+    return once + max(twice - once, 0.0) * (int(vars(attack)["steps"]) - 1)
