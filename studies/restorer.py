@@ -1,8 +1,8 @@
 """How films and reconstructions look, in two numbers: python studies/restorer.py RUN FILE.
 
 For each attack, protection and control of a run: `colour`, the mean spread of a pixel over its channels (0 is grey),
-and `detail`, the power of differences between neighbouring pixels of the grey picture as a share of the original's (1 as
-sharp, below blurred, above noisy). Means over films.
+and `detail`, the power of differences between neighbouring pixels of the grey picture as a share of the original's (1
+is as sharp, below blurred, above noisy). Means over films.
 """
 
 from __future__ import annotations
