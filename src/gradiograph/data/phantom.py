@@ -8,6 +8,7 @@ from functools import lru_cache
 from typing import Annotated, Literal
 
 import numpy as np
+from numpy.random import Generator
 from numpy.typing import NDArray
 from pydantic import Field
 
@@ -16,10 +17,11 @@ from gradiograph.core.records import Dataset, Record, Split
 from gradiograph.core.registry import register
 from gradiograph.core.seeds import numpy_stream
 from gradiograph.data.radiograph import draw_setup, render, vary_setup
-from gradiograph.data.thorax import draw_thorax
+from gradiograph.data.thorax import Thorax, draw_thorax
 
 _CACHE_BYTES = 2**28
 _SPLITS: tuple[Split, ...] = ("train", "val", "test")
+_CLASSES = {"finding": ("NORMAL", "PNEUMONIA"), "age": ("CHILD", "ADULT"), "sex": ("FEMALE", "MALE")}
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -33,6 +35,7 @@ def phantom(
     seed: int = 0,
     bits: Literal[8, 16] = 8,
     fractions: tuple[Share, Share, Share] = (0.7, 0.1, 0.2),
+    label: Literal["finding", "age", "sex"] = "finding",
 ) -> Dataset:
     """Computed frontal chest radiographs, half of the patients with pneumonia: no data, no network, no patient.
 
@@ -47,10 +50,12 @@ def phantom(
         channels: 1, or 3 equal ones for networks that want colour.
         seed: Seed of the whole population.
         bits: Grey levels of a film, as an exponent of 2.
-        fractions: Shares of the patients in train, val and test, kept within one patient in each class.
+        fractions: Shares of the patients in train, val and test, kept within one patient with each finding.
+        label: What the classes are: the finding, or what an attacker could infer beside it, the age group (faint on
+            these films) or the sex (plain in adults; in children nothing shows it).
 
     Returns:
-        Classes NORMAL and PNEUMONIA; records in the order of the patients.
+        Classes NORMAL and PNEUMONIA, CHILD and ADULT, or FEMALE and MALE; records in the order of the patients.
 
     Raises:
         BadSetting: the fractions do not add up to 1.
@@ -66,9 +71,10 @@ def phantom(
         )
         raise BadSetting(msg)
     splits = _splits(-(-patients // 2), fractions)
+    labels = [_class_of(label, seed, patient) for patient in range(patients)]
     films = [(patient, film) for patient in range(patients) for film in range(_count(seed, patient, films_per_patient))]
     records = tuple(
-        Record(index=index, label=patient % 2, patient=f"phantom-{patient:06d}", split=splits[patient // 2])
+        Record(index=index, label=labels[patient], patient=f"phantom-{patient:06d}", split=splits[patient // 2])
         for index, (patient, film) in enumerate(films)
     )
     levels = 2**bits - 1
@@ -86,7 +92,7 @@ def phantom(
 
     return Dataset(
         name="phantom",
-        classes=("NORMAL", "PNEUMONIA"),
+        classes=_CLASSES[label],
         records=records,
         image_shape=(channels, image_size, image_size),
         read=read,
@@ -100,10 +106,26 @@ def phantom(
 def _film(seed: int, patient: int, film: int, size: int) -> NDArray[np.float32]:
     """Film number `film` of a patient, before quantisation."""
     own = numpy_stream(seed, "phantom", patient)
-    thorax, setup = draw_thorax(own, positive=patient % 2 == 1), draw_setup(own)
+    thorax, setup = _anatomy(own, patient), draw_setup(own)
     rng = numpy_stream(seed, "phantom", patient, "film", film)
     thorax = replace(thorax, breath=rng.normal(0, 0.025), turn=thorax.turn + rng.normal(0, 0.015))
     return render(thorax, vary_setup(setup, rng), rng, size)
+
+
+def _anatomy(own: Generator, patient: int) -> Thorax:
+    return draw_thorax(own, positive=patient % 2 == 1)
+
+
+def _class_of(label: str, seed: int, patient: int) -> int:
+    """The place of a patient's class among those of this label."""
+    if label == "finding":
+        return patient % 2
+    thorax = _anatomy(numpy_stream(seed, "phantom", patient), patient)
+    if label == "age":
+        return int(thorax.is_adult)
+    if thorax.is_adult:
+        return int(thorax.breast == 0)
+    return int(numpy_stream(seed, "phantom", patient, "sex").integers(2))
 
 
 def _count(seed: int, patient: int, mean: float) -> int:

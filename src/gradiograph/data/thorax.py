@@ -47,11 +47,16 @@ class Opacity:
     fissure: float | None
 
 
+ADULT = 0.5
+"""The age from which on a patient is grown up."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Thorax:
     """One patient's anatomy; a film changes only its breath and its turn.
 
     Attributes:
+        age: 0 an infant, barrel-shaped with a large heart and thymus; 1 an adult.
         cage_width, cage_depth: Half axes of the rib cage's inside at its widest.
         apex, base: Levels of the lungs' top and of the cage's widest place.
         roundness, taper: Exponents of the cage's outline between them.
@@ -77,6 +82,7 @@ class Thorax:
         vessels, texture, opacities: The lung vessels, the lungs' grain, and the disease.
     """
 
+    age: float
     cage_width: float
     cage_depth: float
     apex: float
@@ -130,6 +136,11 @@ class Thorax:
     opacities: tuple[Opacity, ...]
 
     @property
+    def is_adult(self) -> bool:
+        """Whether the patient is grown up."""
+        return self.age > ADULT
+
+    @property
     def diaphragm(self) -> float:
         """The level of the right dome on this film."""
         return self.dome + self.breath
@@ -158,12 +169,13 @@ def draw_thorax(rng: Generator, *, positive: bool) -> Thorax:
         positive: Whether the lungs hold opacities.
     """
     u, chance = rng.uniform, rng.random
-    age = chance()  # 0 an infant: barrel-shaped, large heart and thymus; 1 an adult
+    age = chance()
     apex, dome = u(-0.78, -0.62), u(0.30, 0.56)
     spacing = (dome + 0.17 - apex) / u(8.6, 10.4)
     stomach = (u(0.28, 0.5), u(0.1, 0.22), u(0.08, 0.2), u(0.06, 0.14)) if chance() < 0.6 else None
     bowel = tuple((u(-0.6, 0.75), u(0.75, 1.1), u(0.04, 0.13)) for _ in range(rng.integers(0, 6)))
     thorax = Thorax(
+        age=age,
         cage_width=u(0.66, 0.8),
         cage_depth=u(0.36, 0.46),
         apex=apex,
@@ -204,7 +216,7 @@ def draw_thorax(rng: Generator, *, positive: bool) -> Thorax:
         clavicle_slope=u(-0.22, 0.12),
         clavicle_height=u(-0.05, 0.1),
         scapula=u(0.0, 0.2),
-        breast=u(0.06, 0.16) if age > 0.5 and chance() < 0.5 else 0.0,
+        breast=u(0.06, 0.16) if age > ADULT and chance() < 0.5 else 0.0,
         breast_y=u(0.2, 0.4),
         stomach=stomach,
         bowel=bowel,
