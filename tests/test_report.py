@@ -18,6 +18,7 @@ from gradiograph.core.seeds import numpy_stream
 from gradiograph.log import Cell, Log, cell_id
 from gradiograph.report import Results, judge, open_log, render, render_markdown, write_html
 from gradiograph.report.verdict import Status
+from gradiograph.report.wording import measure
 
 TASK, PROTOCOL, QSGD, NOISE = "lenet", "fedsgd", "qsgd(levels=16)", "top_k + gaussian_noise(std=0.1)"
 RECORDS = (("aa1", "aa2", "aa3"), ("bb1", "bb2", "bb3"))
@@ -79,13 +80,14 @@ class Writer:
         cell = Cell(id=cell_id(**key), **key, seconds=1.0, num_bytes=1000, flags=flags, objective=objective)
         self.log.write_cell(cell, rows, self.films[batch] if images else None)
 
-    def attack(self, defence, level, *, attack="rog", control=0.1, flags=(), drop=(), task=TASK):
+    def attack(self, defence, level, *, attack="rog", control=0.1, flags=(), drop=(), task=TASK, link=None):
         place = {"task": task, "protocol": PROTOCOL, "defence": defence, "attack": attack}
         for seed in (7, 8):
             for batch in range(2):
                 for kind, shown in (("none", level), ("mismatched_update", control)):
                     if shown is not None:
                         kept = {name: value for name, value in scores(shown).items() if name not in drop}
+                        kept |= {link: float(kind == "none")} if link else {}
                         self.cell(batch, seed, kept, **place, control=kind, flags=flags)
         return self
 
@@ -203,6 +205,15 @@ def test_a_leak_short_of_identification_is_said(writer):
     found = verdicts(log)[NOISE]
     assert found.status is Status.NOT_BREACHED
     assert any("Something of the patient does leak: by PSNR" in note for note in found.notes)
+
+
+@pytest.mark.parametrize("link", ["reidentification_top1", "patient_identification_top1"])
+def test_a_picture_that_is_linked_to_its_film_or_patient_is_a_breach_however_it_looks(writer, link):
+    log = writer.attack("none", 0.9).attack(NOISE, 0.1).attack(QSGD, 0.1, link=link).done()
+    found = verdicts(log)
+    assert (found[NOISE].status, found[QSGD].status) == (Status.NOT_BREACHED, Status.BREACHED)
+    assert f"{measure(link).title}, rog: all of 6 films" in found[QSGD].sentence
+    assert "control: 0 of 6 films" in found[QSGD].sentence
 
 
 def test_flags_are_put_in_words(writer):

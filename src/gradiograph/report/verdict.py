@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
@@ -11,7 +11,7 @@ from gradiograph.report.failures import failed_runs
 from gradiograph.report.findings import JUDGES, Finding, findings
 from gradiograph.report.replayed import replayed
 from gradiograph.report.results import ATTACK, MISMATCHED, STOCK, UNDEFENDED, Results, Setting
-from gradiograph.report.statistics import Key, difference
+from gradiograph.report.statistics import Key, difference, summary
 from gradiograph.report.wording import gap, measure, number, share, span
 
 if TYPE_CHECKING:
@@ -75,9 +75,10 @@ def judge(results: Results) -> Judgement:
         return Judgement(headline="Inconclusive.", meaning=told.sentence, verdicts=())
     verdicts = []
     for setting in results.settings:
-        strongest = {d: next(iter(findings(results, setting, d)), None) for d in results.defences(setting)}
-        baseline = strongest.get(UNDEFENDED)
-        verdicts += [_verdict(results, found, baseline) for found in strongest.values() if found is not None]
+        found = [findings(results, setting, defence) for defence in results.defences(setting)]
+        alone = [_verdict(results, ranked) for ranked in found if ranked]
+        baseline = next((verdict for verdict in alone if verdict.defence == UNDEFENDED), None)
+        verdicts += [_against(baseline, verdict) for verdict in alone]
     verdicts.sort(key=_place)
     unmeasured = _unmeasured(results, verdicts)
     return Judgement(
@@ -108,24 +109,48 @@ def _place(verdict: Verdict) -> tuple[int, bool, list[float]]:
     return (list(Status).index(verdict.status), verdict.defence == UNDEFENDED, weakness)
 
 
-def _verdict(results: Results, found: Finding, baseline: Finding | None) -> Verdict:
-    if found.breached:
+def _verdict(results: Results, ranked: Sequence[Finding]) -> Verdict:
+    """The verdict on one defence by itself, from its attacks, the strongest first."""
+    found = ranked[0]
+    linked = next(filter(None, (_linked(results, one) for one in ranked)), "")
+    if found.breached or linked:
         status, reason = Status.BREACHED, ""
     elif not found.judged:
         status, reason = Status.INCONCLUSIVE, _why_not_judged(found)
-    elif baseline is None:
-        status, reason = Status.INCONCLUSIVE, "No result without protection is there to compare with."
-    elif not baseline.breached:
-        status, reason = Status.INCONCLUSIVE, _NO_BASELINE
     else:
         status, reason = Status.NOT_BREACHED, ""
     return Verdict(
         finding=found,
         status=status,
-        sentence=" ".join(filter(None, (_compared(found), reason))),
+        sentence=" ".join(filter(None, (_compared(found), linked, reason))),
         worst=_worst(results, found),
         notes=tuple(_notes(results, found)),
     )
+
+
+def _against(baseline: Verdict | None, verdict: Verdict) -> Verdict:
+    """A failure of the attacks says nothing unless they succeed without protection."""
+    if verdict.status is not Status.NOT_BREACHED or (baseline and baseline.status is Status.BREACHED):
+        return verdict
+    reason = "No result without protection is there to compare with." if baseline is None else _NO_BASELINE
+    return replace(verdict, status=Status.INCONCLUSIVE, sentence=f"{verdict.sentence} {reason}")
+
+
+def _linked(results: Results, found: Finding) -> str:
+    """By which other search of the gallery its pictures lead to the film or to the patient; empty where by none.
+
+    A picture that a matcher links to its patient is a breach, however it looks.
+    """
+    key = Key(*found.setting, found.defence, found.attack, ATTACK, "")
+    for metric in results.metrics:
+        if not metric.endswith("_top1") or metric == found.attacked.metric:
+            continue
+        values, control = (results.tables.get(key._replace(metric=metric, control=c)) for c in (ATTACK, MISMATCHED))
+        told = difference(values, control) if values and control else None
+        if values and control and told and told.leaks:
+            shown, beside = share(summary(values)), share(summary(control))
+            return f"{measure(metric).title}, {found.attack}: {shown}; the control: {beside}."
+    return ""
 
 
 _NO_BASELINE = "The attacks did not succeed even without protection, so their failure under a protection says nothing."
