@@ -91,7 +91,7 @@ def test_films_of_two_sources_with_the_same_numbers_are_told_apart(data):
     asker = Asker.of(task, task.state(), some(data, 10, 20), 0)
     batch = Batch(torch.from_numpy(asked[0].read()), asked[0].targets(task))
     update = client_update(task, task.state(), batch, build("protocol", {"use": "fedsgd"}), Chain(), 0)
-    assert not torch.allclose(*(asker.scores(update, films) for films in asked))
+    assert not torch.allclose(*asker.scores(update, *asked))
 
 
 def test_of_strangers_no_more_are_told_than_promised():

@@ -79,13 +79,16 @@ class Asker:
             products = torch.stack([_products(one, stack) for one in gradients])
         return cls(task=task, state=state, known=known, gradients=stack, products=products)
 
-    def scores(self, update: Update, films: Selection) -> Tensor:
-        """<direction, g'> / |g'| of each film (n,), for what is left of its gradient: g'."""
+    def scores(self, update: Update, *asked: Selection) -> tuple[Tensor, ...]:
+        """<direction, g'> / |g'| of each film (n,) of each selection, for what is left of its gradient: g'."""
         sign = 1.0 if update.kind == "gradient" else -1.0
         direction = {name: sign * update.tensors[name] for name in self.task.trainable}
-        profile = self._profile(films)
-        along = slopes(self.task, self.state, direction, profile.films)
-        return (along - profile.weights @ slopes(self.task, self.state, direction, self.known)) / profile.lengths
+        of_known = slopes(self.task, self.state, direction, self.known)
+        found = []
+        for profile in map(self._profile, asked):
+            along = slopes(self.task, self.state, direction, profile.films)
+            found.append((along - profile.weights @ of_known) / profile.lengths)
+        return tuple(found)
 
     def _profile(self, films: Selection) -> Profile:
         asked = (id(films.dataset), *(record.index for record in films.records))
@@ -120,11 +123,13 @@ def membership(
         seed: Which ones.
     """
     labels = victims.labels.tolist()
-    strangers = {}
+    asked = {}
     for label in sorted(set(labels)):
         own = [record for record in films.gallery.records if record.label == label]
-        strangers[label] = asker.scores(update, _some(films.gallery, own, limit, seed, "strangers"))
-    return standing(asker.scores(update, victims), [strangers[label] for label in labels])
+        asked[label] = _some(films.gallery, own, limit, seed, "strangers")
+    own_scores, *others = asker.scores(update, victims, *asked.values())
+    strangers = dict(zip(asked, others, strict=True))
+    return standing(own_scores, [strangers[label] for label in labels])
 
 
 def standing(scores: Tensor, strangers: Sequence[Tensor]) -> tuple[Score, ...]:
@@ -152,10 +157,10 @@ def slopes(task: Task, state: Tensors, direction: Tensors, films: Batch) -> Tens
     """How fast each film's loss rises along the direction (n,), float64: <direction, gradient>.
 
     The gradient of a weighted sum of the films' losses is linear in the weights, so its product with the direction,
-    differentiated by them, gives all films at once. In train mode BatchNorm mixes the films of a pass, so each has a
-    pass of its own.
+    differentiated by them, gives all films at once. Where the films of a pass mix, as in BatchNorm's train mode, each
+    has a pass of its own.
     """
-    size = 1 if task.mode == "train" or task.loss_mixes else BLOCK
+    size = 1 if task.loss_mixes or _mixes(task, state, films) else BLOCK
     weights = {name: state[name].detach().requires_grad_() for name in direction}
     found = []
     for place in range(0, len(films), size):
@@ -167,6 +172,18 @@ def slopes(task: Task, state: Tensors, direction: Tensors, films: Batch) -> Tens
         along = torch.stack([(g * direction[n]).sum() for n, g in zip(weights, gradients, strict=True)]).sum()
         found.append(torch.autograd.grad(along, shares)[0])
     return torch.cat(found).double()
+
+
+def _mixes(task: Task, state: Tensors, films: Batch) -> bool:
+    """Whether what the model says of a film depends on the others of its pass."""
+    if len(films) == 1 or task.mode == "eval":
+        return False
+
+    def outputs(part: Batch) -> Tensor:
+        return task.forward({**state, **copy_buffers(task, state)}, part.images).detach()
+
+    alone = torch.cat([outputs(films.part(slice(place, place + 1))) for place in range(2)])
+    return not torch.allclose(outputs(films.part(slice(2))), alone, rtol=1e-3, atol=1e-5)
 
 
 def _some(films: Selection, records: Sequence[Record], limit: int, seed: int, role: str) -> Selection:
