@@ -17,6 +17,8 @@ from gradiograph.report.wording import gap, measure, number, share, span
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+PATIENT = "patient_"
+"""How the scores begin that ask for another film of the patient."""
 _FLAGS = {
     "truncated": "It ran fewer steps than its paper: a weaker attack than it could be.",
     "approximate": "Its replay of the training is approximate: an attacker who replays it exactly may do better.",
@@ -137,20 +139,30 @@ def _against(baseline: Verdict | None, verdict: Verdict) -> Verdict:
 
 
 def _linked(results: Results, found: Finding) -> str:
-    """By which other search of the gallery its pictures lead to the film or to the patient; empty where by none.
+    """By which other search of the gallery its pictures lead to the patient, or to the film; empty where by none.
 
-    A picture that a matcher links to its patient is a breach, however it looks.
+    A picture that a matcher links to its patient is a breach, however it looks. Where the film is identified already,
+    other searches for it say nothing new.
     """
     key = Key(*found.setting, found.defence, found.attack, ATTACK, "")
-    for metric in results.metrics:
-        if not metric.endswith("_top1") or metric == found.attacked.metric:
-            continue
-        values, control = (results.tables.get(key._replace(metric=metric, control=c)) for c in (ATTACK, MISMATCHED))
-        told = difference(values, control) if values and control else None
-        if values and control and told and told.leaks:
-            shown, beside = share(summary(values)), share(summary(control))
-            return f"{measure(metric).title}, {found.attack}: {shown}; the control: {beside}."
-    return ""
+    searches = [metric for metric in results.metrics if metric.endswith("_top1") and metric != found.attacked.metric]
+    patients = [metric for metric in searches if metric.startswith(PATIENT)]
+    films = [] if found.breached else [metric for metric in searches if metric not in patients]
+    leaks = [
+        list(filter(None, (_leak(results, key._replace(metric=metric)) for metric in group)))
+        for group in (patients, films)
+    ]
+    return max(leaks[0] or leaks[1] or [(0.0, "")])[1]
+
+
+def _leak(results: Results, key: Key) -> tuple[float, str] | None:
+    """By how much a search does better than its control, and in words; None where it does not."""
+    values, control = (results.tables.get(key._replace(control=one)) for one in (ATTACK, MISMATCHED))
+    told = difference(values, control) if values and control else None
+    if values is None or control is None or told is None or not told.leaks:
+        return None
+    shown, beside = share(summary(values)), share(summary(control))
+    return told.interval.mean, f"{measure(key.metric).title}, {key.attack}: {shown}; the control: {beside}."
 
 
 _NO_BASELINE = "The attacks did not succeed even without protection, so their failure under a protection says nothing."

@@ -134,9 +134,28 @@ _MEASURES = {
 _MINUS = "\N{MINUS SIGN}"
 
 
+_ENDINGS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
+    "_top1": ("first of the gallery", _SHARE),
+    "_top5": ("among the first five", _SHARE),
+    "_rank": ("rank", {"form": ".0f"}),
+    "_agreement": ("the same", _SHARE),
+}
+"""What scores that an audit gave a name of its own are about."""
+
+
 def measure(metric: str) -> Measure:
-    """How this metric is shown; one that is not known here goes by its own name."""
-    return _MEASURES.get(metric) or Measure(title=metric, meaning="", form=".4g")
+    """How this metric is shown; one that is not known here goes by its own name.
+
+    >>> measure("subtype_agreement").title
+    'Subtype, the same'
+    """
+    if metric in _MEASURES:
+        return _MEASURES[metric]
+    for ending, (title, shown) in _ENDINGS.items():
+        if metric.endswith(ending):
+            name = metric.removesuffix(ending).replace("_", " ").capitalize()
+            return Measure(title=f"{name}, {title}", meaning="", **shown)
+    return Measure(title=metric, meaning="", form=".4g")
 
 
 def number(metric: str, value: float, *, unit: bool = True, sign: bool = False) -> str:
