@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from gradiograph.report.results import ATTACK, MISMATCHED, UNDEFENDED
+from gradiograph.report.results import ATTACK, MISMATCHED, named
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -55,6 +55,6 @@ def _title(cells: Sequence[Cell]) -> str:
     first = cells[0]
     batches, seeds = (", ".join(map(str, sorted({getattr(c, part) for c in cells}))) for part in ("batch", "seed"))
     what = _CONTROLS.get(first.control, f"{first.control} of ") + (first.attack or "the update")
-    under = "no protection" if first.defence == UNDEFENDED else first.defence
+    under = named(first.defence)
     where = f" on {first.task} under {under}" if first.defence else ""
     return f"{what[0].upper()}{what[1:]}{where} (batches {batches}; seeds {seeds})"

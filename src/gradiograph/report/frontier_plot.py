@@ -8,7 +8,7 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 
 from gradiograph.report.plots import COLOURS, MUTED, STYLE, short, spread_near_one, svg
-from gradiograph.report.results import UNDEFENDED
+from gradiograph.report.results import named
 from gradiograph.report.wording import measure
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def _line(axis: Axes, points: Sequence[Point], colour: str) -> None:
         axis.hlines(useful.value or 0.0, low, high, color=colour, linewidth=1)
         if useful.low is not None and useful.high is not None:
             axis.vlines(mean, useful.low, useful.high, color=colour, linewidth=1)
-    name = "no protection" if points[0].family == UNDEFENDED else points[0].family
+    name = named(points[0].family)
     axis.plot([mean for mean, _, _ in across], [u.value or 0.0 for u in up], "o-", ms=5, color=colour, linewidth=1.4,
               label=short(name, _LEGEND))  # fmt: skip
 

@@ -21,7 +21,7 @@ from gradiograph.report.plots import leakage, objectives
 from gradiograph.report.policy import policy_of, rule
 from gradiograph.report.privacy import TITLES, budgets
 from gradiograph.report.residual import RISKS, residual_risks
-from gradiograph.report.results import UNDEFENDED, Results, Setting
+from gradiograph.report.results import UNDEFENDED, Results, Setting, named
 from gradiograph.report.reviewers import QUESTIONS
 from gradiograph.report.tables import blocks, columns, references, wires
 from gradiograph.report.taxonomy import beyond, paradigms, threat_class
@@ -75,6 +75,7 @@ def render(log: Log) -> str:
         portraits=_portraits(judgement, sections),
         status=Status,
         undefended=UNDEFENDED,
+        named=named,
         measure=measure,
         gap=gap,
         main=main,

@@ -12,7 +12,7 @@ from gradiograph.report.inputs import inputs
 from gradiograph.report.membership import MEMBERSHIP_MEANING, MEMBERSHIP_METRICS, MembershipLine, memberships
 from gradiograph.report.policy import policy_of, rule
 from gradiograph.report.privacy import TITLES, budgets
-from gradiograph.report.results import UNDEFENDED, Results
+from gradiograph.report.results import Results, named
 from gradiograph.report.tables import Entry, Line, blocks, columns, references
 from gradiograph.report.utility import Model, models, utility_tables
 from gradiograph.report.verdict import judge
@@ -46,7 +46,7 @@ def render_markdown(log: Log) -> str:
         lines += [f"**Incomplete: {results.done} of {header['cells_total']} cells.**", ""]
     lines += [f"**{judgement.headline}** {judgement.meaning}", ""]
     for verdict in judgement.verdicts:
-        name = "No protection" if verdict.defence == UNDEFENDED else verdict.defence
+        name = named(verdict.defence, start=True)
         where = f" ({plain(' / '.join(verdict.finding.setting))})" if len(results.settings) > 1 else ""
         text = " ".join(filter(None, (verdict.sentence, f"Worst patient: {verdict.worst}", *verdict.notes)))
         lines.append(f"- **{plain(name)}{where}: {verdict.status.value}.** {plain(text)}")
@@ -56,7 +56,7 @@ def render_markdown(log: Log) -> str:
     for setting in results.settings:
         lines += ["", f"## {plain(' / '.join(setting))}", "", *_table_head(metrics)]
         for block in blocks(results, setting, metrics):
-            name = "no protection" if block.defence == UNDEFENDED else block.defence
+            name = named(block.defence)
             lines += [_table_row(name, line, block.guarantee) for line in block.lines]
         lines += [_table_row("", line, "") for line in references(results, setting, metrics)]
         lines += _ceiling(ceilings(results, setting, metrics), metrics)
@@ -116,7 +116,7 @@ def _memberships(lines: Sequence[MembershipLine]) -> list[str]:
     titles = ["Protection", *(measure(metric).title for metric in MEMBERSHIP_METRICS), "Films that took no part"]
     text = ["", "### Who took part", "", MEMBERSHIP_MEANING, "", *_head(titles)]
     for line in lines:
-        name = "no protection" if line.defence == UNDEFENDED else line.defence
+        name = named(line.defence)
         text.append(f"| {' | '.join([plain(name), *map(_entry, line.entries), line.strangers])} |")
     return text
 
@@ -131,7 +131,7 @@ def _nearer(results: Results, setting: Setting) -> list[str]:
     """The films nearer than two patients; no lines where there is no threshold."""
     lines = []
     for line in nearer(results, setting):
-        name = "no protection" if line.defence == UNDEFENDED else line.defence
+        name = named(line.defence)
         lines.append(f"| {' | '.join([plain(name), plain(line.attack), *map(_entry, line.entries)])} |")
     titles = ["Protection", "Strongest attack", *(measure(one.metric).title for one in yardsticks(results))]
     return ["", "### Nearer than two patients", "", *_head(titles), *lines] if lines else []
@@ -158,13 +158,13 @@ def _ceiling(blocks: Sequence[CeilingBlock], metrics: Sequence[str]) -> list[str
     titles = ["Protection", "Search", *(measure(metric).title for metric in metrics), "Objective: start", "end"]
     lines = ["", "### Ceiling (oracle)", "", CEILING_MEANING, "", *_head(titles)]
     for block in blocks:
-        name = "no protection" if block.defence == UNDEFENDED else block.defence
+        name = named(block.defence)
         for line in block.lines:
             cells = [plain(name), plain(line.name), *map(_entry, line.entries), line.start, line.end]
             lines.append(f"| {' | '.join(cells)} |")
     lines.append("")
     for block in blocks:
-        name = "No protection" if block.defence == UNDEFENDED else block.defence
+        name = named(block.defence, start=True)
         lines += [f"- **{plain(name)}.** {plain(sentence)}" for sentence in block.sentences]
     return lines
 

@@ -13,7 +13,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLocator
 
-from gradiograph.report.results import ATTACK, MISMATCHED, STOCK, Results, Setting
+from gradiograph.report.results import ATTACK, MISMATCHED, STOCK, Results, Setting, named
 from gradiograph.report.statistics import Key, summary
 from gradiograph.report.wording import measure
 
@@ -69,7 +69,7 @@ def leakage(results: Results, setting: Setting, number: int) -> str | None:
         axes = figure.subplots(1, len(metrics), sharey=True, squeeze=False)[0]
         for axis, metric in zip(axes, metrics, strict=True):
             _leakage_panel(axis, results, setting, metric, defences, attacks)
-        axes[0].set_yticks(range(len(defences)), [short(_name(label), _LABEL) for label in defences])
+        axes[0].set_yticks(range(len(defences)), [short(named(label), _LABEL) for label in defences])
         axes[0].invert_yaxis()
         handles, labels = axes[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False, fontsize=8.5)
@@ -161,7 +161,7 @@ def _objective_panel(axis: Axes, cells: Sequence[Cell], defences: Sequence[str])
         length = min(map(len, own))
         median = np.median([curve[:length] for curve in own], axis=0)
         steps = np.unique(np.linspace(0, length - 1, min(length, _POINTS)).astype(int))
-        label = short(_name(defence), _LEGEND)
+        label = short(named(defence), _LEGEND)
         axis.plot(steps + 1, median[steps], color=COLOURS[place % len(COLOURS)], linewidth=1.4, label=label)
     axis.set_xlabel("step")
     axis.set_ylabel("objective / its first value" if relative else "objective")
@@ -170,10 +170,6 @@ def _objective_panel(axis: Axes, cells: Sequence[Cell], defences: Sequence[str])
         # The default labels are mathematical text, which is off: a label with a dollar sign is no formula.
         axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axis.yaxis.set_minor_formatter(NullFormatter())
-
-
-def _name(defence: str) -> str:
-    return "no protection" if defence == "none" else defence
 
 
 def short(label: str, width: int) -> str:

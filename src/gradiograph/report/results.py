@@ -23,6 +23,18 @@ MEMBERS, STRANGERS = "membership", "membership_mismatched_update"
 """The cells that ask of films whether they took part: in their own round, and in one that they took no part in."""
 UNDEFENDED = "none"
 
+
+def named(defence: str, *, start: bool = False) -> str:
+    """What a protection is called in a text; at the start of a sentence or a line with a capital.
+
+    >>> named("none"), named("none", start=True), named("sign_sgd")
+    ('no protection', 'No protection', 'sign_sgd')
+    """
+    if defence != UNDEFENDED:
+        return defence
+    return "No protection" if start else "no protection"
+
+
 _NO_HEADER: Mapping[str, Any] = {
     "status": "", "error": None, "name": "", "purpose": "", "authorised_by": "", "command": "", "created": "",
     "spec": {}, "defaults": [], "environment": {}, "data": {}, "threat": {}, "tasks": [], "protocols": [],

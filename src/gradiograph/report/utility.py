@@ -7,7 +7,7 @@ from functools import lru_cache
 from statistics import fmean
 from typing import TYPE_CHECKING, Literal
 
-from gradiograph.report.results import UNDEFENDED, Results, Setting
+from gradiograph.report.results import UNDEFENDED, Results, Setting, named
 from gradiograph.report.wording import seconds, size
 from gradiograph.utility import Estimate, Measure, estimate, estimate_loss, measures_beside
 
@@ -192,5 +192,5 @@ def _line(results: Results, model: Model, reference: Model | None) -> UtilityLin
 def name_of(model: Model) -> str:
     """An arm in words."""
     if model.arm == FEDERATED:
-        return "No protection" if model.defence == UNDEFENDED else model.defence
+        return named(model.defence, start=True)
     return "All films at one site" if model.arm == POOLED else f"{model.arm.capitalize()} alone"
