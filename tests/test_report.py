@@ -80,14 +80,14 @@ class Writer:
         cell = Cell(id=cell_id(**key), **key, seconds=1.0, num_bytes=1000, flags=flags, objective=objective)
         self.log.write_cell(cell, rows, self.films[batch] if images else None)
 
-    def attack(self, defence, level, *, attack="rog", control=0.1, flags=(), drop=(), task=TASK, link=None):
+    def attack(self, defence, level, *, attack="rog", control=0.1, flags=(), drop=(), task=TASK, links=()):
         place = {"task": task, "protocol": PROTOCOL, "defence": defence, "attack": attack}
         for seed in (7, 8):
             for batch in range(2):
                 for kind, shown in (("none", level), ("mismatched_update", control)):
                     if shown is not None:
                         kept = {name: value for name, value in scores(shown).items() if name not in drop}
-                        kept |= {link: float(kind == "none")} if link else {}
+                        kept |= dict.fromkeys(links, float(kind == "none"))
                         self.cell(batch, seed, kept, **place, control=kind, flags=flags)
         return self
 
@@ -209,11 +209,23 @@ def test_a_leak_short_of_identification_is_said(writer):
 
 @pytest.mark.parametrize("link", ["reidentification_top1", "patient_identification_top1"])
 def test_a_picture_that_is_linked_to_its_film_or_patient_is_a_breach_however_it_looks(writer, link):
-    log = writer.attack("none", 0.9).attack(NOISE, 0.1).attack(QSGD, 0.1, link=link).done()
+    log = writer.attack("none", 0.9).attack(NOISE, 0.1).attack(QSGD, 0.1, links=[link]).done()
     found = verdicts(log)
     assert (found[NOISE].status, found[QSGD].status) == (Status.NOT_BREACHED, Status.BREACHED)
     assert f"{measure(link).title}, rog: all of 6 films" in found[QSGD].sentence
     assert "control: 0 of 6 films" in found[QSGD].sentence
+
+
+def test_no_table_of_measures_is_wider_than_a_page_of_paper(writer):
+    names = [f"attribute_{letter}_agreement" for letter in "abcdefg"]
+    shown = [{"name": name, "unit": "", "larger_leaks_more": True} for name in names]
+    writer.log.update(metrics=[*HEADER["metrics"], *shown])
+    writer.attack("none", 0.9, links=names)
+    tables = re.findall(r'<table class="leakage">.*?</thead>', render(writer.done()), flags=re.S)
+    widths = [table.count('<th scope="col" class="num">') for table in tables]
+    assert max(widths) <= 5
+    assert sum(widths) >= len(names)
+    assert any("Attribute g, the same" in table for table in tables)
 
 
 def test_flags_are_put_in_words(writer):

@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from gradiograph.report.gallery import Picture
 
 _TEMPLATE = "page.html.j2"
+COLUMNS = 5
+"""Of measures, that a page of paper has room for."""
 
 
 def render(log: Log) -> str:
@@ -79,7 +81,7 @@ def render(log: Log) -> str:
         measure=measure,
         gap=gap,
         main=main,
-        rest=rest,
+        columns=COLUMNS,
         sections=sections,
         inputs=inputs(results.header),
         tasks=results.entries("tasks"),
@@ -142,8 +144,14 @@ def _section(
         "ceilings": ceilings(results, setting, main),
         "memberships": memberships(results, setting),
         "nearer": nearer(results, setting),
-        "other_blocks": blocks(results, setting, rest) if rest else [],
-        "other_references": references(results, setting, rest) if rest else [],
+        "others": [
+            {
+                "metrics": part,
+                "blocks": blocks(results, setting, part),
+                "references": references(results, setting, part),
+            }
+            for part in (rest[start : start + COLUMNS] for start in range(0, len(rest), COLUMNS))
+        ],
         "halls": gallery.halls(setting),
         # matplotlib escapes the labels in what it draws.
         "plots": [Markup(plot) if plot else None for plot in plots],  # noqa: S704

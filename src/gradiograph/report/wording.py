@@ -139,6 +139,7 @@ _ENDINGS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "_top5": ("among the first five", _SHARE),
     "_rank": ("rank", {"form": ".0f"}),
     "_agreement": ("the same", _SHARE),
+    "_distance": ("distance", {"form": ".2f"}),
 }
 """What scores that an audit gave a name of its own are about."""
 
