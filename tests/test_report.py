@@ -17,6 +17,7 @@ from gradiograph.core.records import Row
 from gradiograph.core.seeds import numpy_stream
 from gradiograph.log import Cell, Log, cell_id
 from gradiograph.report import Results, judge, open_log, render, render_markdown, write_html
+from gradiograph.report.tables import blocks
 from gradiograph.report.verdict import Status
 from gradiograph.report.wording import measure
 
@@ -214,6 +215,9 @@ def test_a_picture_that_is_linked_to_its_film_or_patient_is_a_breach_however_it_
     assert (found[NOISE].status, found[QSGD].status) == (Status.NOT_BREACHED, Status.BREACHED)
     assert f"{measure(link).title}, rog: all of 6 films" in found[QSGD].sentence
     assert "control: 0 of 6 films" in found[QSGD].sentence
+    results = Results.read(log)
+    table = {block.defence: block.lines[0].breached for block in blocks(results, results.settings[0], ["psnr"])}
+    assert table == {"none": True, NOISE: False, QSGD: True}
 
 
 def test_no_table_of_measures_is_wider_than_a_page_of_paper(writer):

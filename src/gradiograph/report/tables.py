@@ -7,6 +7,7 @@ from statistics import fmean, median
 from typing import TYPE_CHECKING
 
 from gradiograph.report.findings import findings
+from gradiograph.report.links import linked
 from gradiograph.report.privacy import guarantee
 from gradiograph.report.results import ATTACK, MEAN, MISMATCHED, STOCK, UNDEFENDED, Results, Setting
 from gradiograph.report.statistics import Key, Values, summary
@@ -79,7 +80,7 @@ def blocks(results: Results, setting: Setting, metrics: Sequence[str]) -> list[B
                 Line(
                     name=finding.attack,
                     entries=tuple(_entry(results, key._replace(metric=metric)) for metric in metrics),
-                    breached=finding.breached,
+                    breached=finding.breached or bool(linked(results, finding)),
                     flags=results.flags(setting, defence, finding.attack),
                     cost=_cost(results, key),
                     basis=basis(finding.attacked.films, finding.attacked.batches, finding.attacked.seeds),

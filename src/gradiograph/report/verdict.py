@@ -9,16 +9,15 @@ from typing import TYPE_CHECKING
 from gradiograph.report.ceiling import diagnosis
 from gradiograph.report.failures import failed_runs
 from gradiograph.report.findings import JUDGES, Finding, findings
+from gradiograph.report.links import linked
 from gradiograph.report.replayed import replayed
 from gradiograph.report.results import ATTACK, MISMATCHED, STOCK, UNDEFENDED, Results, Setting
-from gradiograph.report.statistics import Key, difference, summary
+from gradiograph.report.statistics import Key, difference
 from gradiograph.report.wording import gap, measure, number, share, span
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-PATIENT = "patient_"
-"""How the scores begin that ask for another film of the patient."""
 _FLAGS = {
     "truncated": "It ran fewer steps than its paper: a weaker attack than it could be.",
     "approximate": "Its replay of the training is approximate: an attacker who replays it exactly may do better.",
@@ -114,8 +113,8 @@ def _place(verdict: Verdict) -> tuple[int, bool, list[float]]:
 def _verdict(results: Results, ranked: Sequence[Finding]) -> Verdict:
     """The verdict on one defence by itself, from its attacks, the strongest first."""
     found = ranked[0]
-    linked = next(filter(None, (_linked(results, one) for one in ranked)), "")
-    if found.breached or linked:
+    link = next(filter(None, (linked(results, one) for one in ranked)), "")
+    if found.breached or link:
         status, reason = Status.BREACHED, ""
     elif not found.judged:
         status, reason = Status.INCONCLUSIVE, _why_not_judged(found)
@@ -124,7 +123,7 @@ def _verdict(results: Results, ranked: Sequence[Finding]) -> Verdict:
     return Verdict(
         finding=found,
         status=status,
-        sentence=" ".join(filter(None, (_compared(found), linked, reason))),
+        sentence=" ".join(filter(None, (_compared(found), link, reason))),
         worst=_worst(results, found),
         notes=tuple(_notes(results, found)),
     )
@@ -136,33 +135,6 @@ def _against(baseline: Verdict | None, verdict: Verdict) -> Verdict:
         return verdict
     reason = "No result without protection is there to compare with." if baseline is None else _NO_BASELINE
     return replace(verdict, status=Status.INCONCLUSIVE, sentence=f"{verdict.sentence} {reason}")
-
-
-def _linked(results: Results, found: Finding) -> str:
-    """By which other search of the gallery its pictures lead to the patient, or to the film; empty where by none.
-
-    A picture that a matcher links to its patient is a breach, however it looks. Where the film is identified already,
-    other searches for it say nothing new.
-    """
-    key = Key(*found.setting, found.defence, found.attack, ATTACK, "")
-    searches = [metric for metric in results.metrics if metric.endswith("_top1") and metric != found.attacked.metric]
-    patients = [metric for metric in searches if metric.startswith(PATIENT)]
-    films = [] if found.breached else [metric for metric in searches if metric not in patients]
-    leaks = [
-        list(filter(None, (_leak(results, key._replace(metric=metric)) for metric in group)))
-        for group in (patients, films)
-    ]
-    return max(leaks[0] or leaks[1] or [(0.0, "")])[1]
-
-
-def _leak(results: Results, key: Key) -> tuple[float, str] | None:
-    """By how much a search does better than its control, and in words; None where it does not."""
-    values, control = (results.tables.get(key._replace(control=one)) for one in (ATTACK, MISMATCHED))
-    told = difference(values, control) if values and control else None
-    if values is None or control is None or told is None or not told.leaks:
-        return None
-    shown, beside = share(summary(values)), share(summary(control))
-    return told.interval.mean, f"{measure(key.metric).title}, {key.attack}: {shown}; the control: {beside}."
 
 
 _NO_BASELINE = "The attacks did not succeed even without protection, so their failure under a protection says nothing."
