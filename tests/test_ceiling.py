@@ -10,6 +10,8 @@ from math import sqrt
 import pytest
 import torch
 
+from gradiograph.attacks.matching import GradientMatching
+from gradiograph.attacks.unmixing import Unmixing
 from gradiograph.audit import estimate, parse_spec, plan, rescore, run
 from gradiograph.audit.ceiling import blended
 from gradiograph.audit.grid import NONE, ORACLE, SPECTRUM, TRUTH
@@ -234,6 +236,21 @@ def test_the_report_shows_the_ceiling_apart_from_the_results(finished):
 def test_a_metric_added_later_scores_the_ceiling_as_well(finished, tmp_path):
     log = rescore(shutil.copytree(finished.directory, tmp_path / "own"), {"use": "ssim"})
     assert {r.control for r in log.rows() if r.metric == "ssim"} >= {SPECTRUM, TRUTH, "ceiling_10"}
+
+
+def test_the_estimate_times_a_search_by_its_steps_and_a_solve_whole(tmp_path, monkeypatch):
+    timed = []
+
+    def attacked(self, observation, generator, progress):
+        timed.append((type(self).__name__, self.steps))
+        return type("Found", (), {"seconds": float(self.steps)})()
+
+    for attack in (Unmixing, GradientMatching):
+        monkeypatch.setattr(attack, "__call__", attacked)
+    solve, search = {"use": "unmixing", "steps": 50}, {"use": "gradient_matching", "steps": 40}
+    found = estimate(plan(spec_with(attacks=[solve, search]), tmp_path))
+    assert timed == [("Unmixing", 50), ("GradientMatching", 1), ("GradientMatching", 2)]
+    assert [cost.seconds for cost in found] == [50.0, 40.0]
 
 
 def test_the_estimate_counts_the_ceiling(tmp_path):

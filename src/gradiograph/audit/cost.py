@@ -89,7 +89,8 @@ def _seconds(plan: Plan, cell: GridCell) -> float:
     def seconds(**changes: int) -> float:
         return replace(attack, **changes)(observation, stream(0, "cost"), lambda _: None).seconds
 
-    if attack.started_at(batch.images) is None:  # it solves: steps are the least of its work
+    steps = vars(attack).get("steps")
+    if steps is None or attack.started_at(batch.images) is None:  # it solves: steps are the least of its work
         return seconds()
     once, twice = seconds(steps=1), seconds(steps=2)
-    return once + max(twice - once, 0.0) * (int(vars(attack)["steps"]) - 1)
+    return once + max(twice - once, 0.0) * (int(steps) - 1)

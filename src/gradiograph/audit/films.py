@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import torch
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from gradiograph.audit.spec import Films, Spec, Victims
     from gradiograph.core.records import Dataset, Record
     from gradiograph.core.task import Task
+
+
+Listed = TypeVar("Listed")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -257,9 +260,18 @@ def _open(films: Films, dataset: Dataset, exclude: Iterable[str]) -> Selection:
     require_same_form(source, dataset, "A film source")
     hidden = set(exclude) if source is dataset else set()
     records = tuple(record for record in source.select(split=films.split) if record.patient not in hidden)
-    if films.limit is not None and films.limit < len(records):  # evenly spaced: sources list class after class
-        records = tuple(records[place * len(records) // films.limit] for place in range(films.limit))
-    return Selection(dataset=source, records=records)
+    return Selection(dataset=source, records=tuple(evenly_spaced(records, films.limit)))
+
+
+def evenly_spaced(listed: Sequence[Listed], limit: int | None) -> Sequence[Listed]:
+    """At most so many: sources list class after class, and each keeps its share.
+
+    >>> evenly_spaced("aaaabb", 3)
+    ['a', 'a', 'b']
+    """
+    if limit is None or limit >= len(listed):
+        return listed
+    return [listed[place * len(listed) // limit] for place in range(limit)]
 
 
 def planar_shape(dataset: Dataset) -> tuple[int, int, int]:

@@ -9,6 +9,7 @@ import torch
 
 from gradiograph.audit.catalogue import label
 from gradiograph.audit.scoring import build_metrics, scoring_context, to_rows
+from gradiograph.core.records import PATIENT
 from gradiograph.metrics import JUDGE, Metric, judge_available, lpips_available, mask_dice
 
 if TYPE_CHECKING:
@@ -26,8 +27,6 @@ SEARCH = "identification"
 """The metric that searches the gallery."""
 READING = "finding_agreement"
 """The metric that reads findings."""
-PATIENT = "patient_"
-"""How the names of the scores begin that ask for another film of the patient."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -80,14 +79,19 @@ class Judges:
     not_measured: tuple[dict[str, str], ...] = field(default=())
 
     @classmethod
-    def of(cls, configs: Sequence[Mapping[str, Any]], context: ScoringContext, **more: Any) -> Judges:  # noqa: ANN401
+    def of(
+        cls,
+        configs: Sequence[Mapping[str, Any]],
+        context: ScoringContext,
+        not_measured: Sequence[dict[str, str]] = (),
+    ) -> Judges:
         """The judges that these metrics ask for."""
         return cls(
             metrics=build_metrics(configs),
             pairwise=build_metrics([config for config in configs if config["use"] not in (SEARCH, READING)]),
             of_patients=build_metrics(of_patients(configs)),
             context=context,
-            **more,
+            not_measured=tuple(not_measured),
         )
 
     def check(self, made: Plan) -> list[Score]:
@@ -138,7 +142,7 @@ def judges(made: Plan) -> Judges:
     optional, missing = _available(made.spec)
     asked = [*made.spec.metrics, *optional]
     context = scoring_context(made.films, made.spec.networks, b"")
-    return Judges.of(asked, context, not_measured=tuple(missing))
+    return Judges.of(asked, context, not_measured=missing)
 
 
 def of_patients(configs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

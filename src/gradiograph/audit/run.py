@@ -112,10 +112,11 @@ def record(
     judged = judges(made)
     inputs = scan_inputs(made)
     entry = {**header(made, spec, judged.check(made), judged.not_measured, command), "inputs": inputs}
-    entry["yardsticks"] = yardsticks(made.films, judged)
     log = _continue(out, entry) if resume else Log.create(out, entry)
     log.update(status="running", error=None)
     try:
+        if "yardsticks" not in log.header:
+            log.update(yardsticks=yardsticks(made.films, judged))
         write_victims(made, log)
         run_cells(log, judged)
     except KeyboardInterrupt:

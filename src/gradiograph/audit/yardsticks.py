@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from gradiograph.audit.films import Selection
+from gradiograph.audit.films import Selection, evenly_spaced
 from gradiograph.core.seeds import numpy_stream
 
 if TYPE_CHECKING:
@@ -88,9 +88,7 @@ def _two_patients(gallery: Selection) -> list[Pair]:
         if len(places) > 1
         for pair in zip(places, [*places[1:], places[0]], strict=True)
     ]
-    # Classes take turns where there are more than are asked for.
-    kept = [pairs[i * len(pairs) // PAIRS] for i in range(PAIRS)] if len(pairs) > PAIRS else pairs
-    return [((gallery, left), (gallery, right)) for left, right in kept]
+    return [((gallery, left), (gallery, right)) for left, right in evenly_spaced(pairs, PAIRS)]
 
 
 def _one_patient(films: AuditFilms) -> list[Pair]:

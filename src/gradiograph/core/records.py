@@ -17,6 +17,10 @@ Split = Literal["train", "val", "test"]
 Unit = Literal["image", "slice", "patch", "volume", "study"]
 
 
+PATIENT = "patient_"
+"""How the names of the scores begin that ask for another film of the patient."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Record:
     """One image, slice, patch, volume or study: its label, its patient and the split its patient is in.

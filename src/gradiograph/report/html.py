@@ -81,6 +81,7 @@ def render(log: Log) -> str:
         measure=measure,
         gap=gap,
         main=main,
+        rest=rest,
         columns=COLUMNS,
         sections=sections,
         inputs=inputs(results.header),
@@ -144,14 +145,8 @@ def _section(
         "ceilings": ceilings(results, setting, main),
         "memberships": memberships(results, setting),
         "nearer": nearer(results, setting),
-        "others": [
-            {
-                "metrics": part,
-                "blocks": blocks(results, setting, part),
-                "references": references(results, setting, part),
-            }
-            for part in (rest[start : start + COLUMNS] for start in range(0, len(rest), COLUMNS))
-        ],
+        "other_blocks": blocks(results, setting, rest) if rest else [],
+        "other_references": references(results, setting, rest) if rest else [],
         "halls": gallery.halls(setting),
         # matplotlib escapes the labels in what it draws.
         "plots": [Markup(plot) if plot else None for plot in plots],  # noqa: S704

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from gradiograph.core.records import PATIENT
 from gradiograph.report.results import ATTACK, MISMATCHED, Results
 from gradiograph.report.statistics import Key, difference, summary
 from gradiograph.report.wording import measure, share
 
 if TYPE_CHECKING:
     from gradiograph.report.findings import Finding
-
-PATIENT = "patient_"
-"""How the scores begin that ask for another film of the patient."""
 
 
 def linked(results: Results, found: Finding) -> str:
