@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import csv
 import sys
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -77,8 +78,9 @@ def _row(
     protocol, open_channel = made.builder.make("protocol", protocol_config), made.builder.chain([])
     task = made.task(config, seed)
     (seen,) = client_rounds(task, task.state(), private, protocol, open_channel, seed, "labels")
-    observation = observe(task, *seen, protocol, open_channel, made.spec.threat, None)
-    counts = [int(infer_labels(observation, stream(seed, "count"), on).sum()) for on in (None, public)]
+    observation = observe(task, *seen, protocol, open_channel, made.spec.threat, None, public=public)
+    blind = replace(observation, public=None)
+    counts = [int(infer_labels(on, stream(seed, "count")).sum()) for on in (blind, observation)]
     assigned = _assigned(attack, observation, private, seed) if batch < ATTACKED else ""
     return positive, *counts, assigned, f"{max(positive, size - positive) / size:.4f}"
 

@@ -15,10 +15,11 @@ from gradiograph.audit import load_spec, parse_spec, plan, rescore, run, run_cap
 from gradiograph.audit.client import client_update, observe
 from gradiograph.audit.films import label_sequence, mismatched_batch
 from gradiograph.audit.grid import MISMATCHED, NONE, ORACLE, SPECTRUM, TRUTH
+from gradiograph.core.attack import Attack
 from gradiograph.core.errors import BadInput, BadSetting, DataProblem, LogProblem, MissingKnowledge, WeightsProblem
 from gradiograph.core.random import stream
 from gradiograph.core.registry import build
-from gradiograph.core.tensors import Batch
+from gradiograph.core.tensors import Batch, Reconstruction
 from gradiograph.log import Log
 from gradiograph.report import render
 from gradiograph.testing import check_custody
@@ -269,6 +270,33 @@ def test_the_observation_cannot_reach_the_films(tmp_path):
     )
     blind = observe(task, task.state(), update, protocol, defence, hidden, batch.targets)
     assert (blind.labels, blind.simulate, blind.defence, blind.local_steps) == (None, None, None, None)
+
+
+@pytest.mark.parametrize("granted", [True, False])
+def test_an_attack_may_look_at_some_films_of_strangers(tmp_path, monkeypatch, granted):
+    seen = []
+
+    class Looking(Attack):
+        def __call__(self, observation, generator, progress):
+            seen.append(observation.public)
+            images = torch.zeros(observation.num_examples, *observation.task.image_shape)
+            return Reconstruction(images=images, targets=None, objective=(), seconds=0.0, flags=())
+
+    cells = import_module("gradiograph.audit.cell")
+    monkeypatch.setattr(cells, "build_attack", lambda *_: Looking())
+    spec = spec_with(tmp_path, f"threat.public_data={str(granted).lower()}")
+    run(spec, tmp_path, tmp_path / "out", workers=1)
+    films = plan(spec, tmp_path).films
+    assert seen
+    if not granted:
+        assert seen == [None] * len(seen)
+        return
+    strangers = films.public.read()
+    for public in seen:
+        assert set(public.targets.tolist()) == set(range(len(films.dataset.classes)))
+        assert all((strangers == film).all(axis=(1, 2, 3)).any() for film in public.images.numpy())
+        for batch in films.victims:
+            check_custody(public, torch.from_numpy(batch.read()))
 
 
 def test_no_patient_is_in_two_roles(tmp_path):

@@ -107,13 +107,14 @@ def test_on_a_trained_network_public_films_tell_the_count_and_noise_does_not():
         chosen = torch.cat([private[: 4 - ones], private[3 : 3 + ones]]) if ones < 4 else private[3:]
         truth = [0] * (len(chosen) - ones) + [1] * ones
         observation = hidden(task, chosen, truth)
-        told.append(infer_labels(observation, stream(0), public).tolist() == truth)
+        told.append(infer_labels(replace(observation, public=public), stream(0)).tolist() == truth)
         guessed.append(infer_labels(observation, stream(0)).tolist() == truth)
     assert all(told)
     assert not all(guessed)
 
 
 def test_public_films_without_one_of_the_classes_are_refused():
-    observation = hidden(TASK, smooth_images(2), [0, 1])
+    known = Batch(smooth_images(2), torch.tensor([0, 1]))
+    observation = replace(hidden(TASK, smooth_images(2), [0, 1]), public=known)
     with pytest.raises(BadSetting, match="class 2 has none"):
-        infer_labels(observation, stream(0), Batch(smooth_images(2), torch.tensor([0, 1])))
+        infer_labels(observation, stream(0))

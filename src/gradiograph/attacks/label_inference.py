@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 NUM_DUMMIES = 16
 
 
-def infer_labels(observation: Observation, generator: torch.Generator, public: Batch | None = None) -> Tensor:
+def infer_labels(observation: Observation, generator: torch.Generator) -> Tensor:
     """How many images of each class lie behind an update, from the last dense layer's gradient.
 
     Under the cross entropy, row k of that gradient is the mean over the images of (p_k - y_k) times the features: each
@@ -30,8 +30,8 @@ def infer_labels(observation: Observation, generator: torch.Generator, public: B
     arXiv 2001.02610, section 3.1). For more, the classes with a negative row are present; each image found is taken off
     its class and the lowest class is named next, until all are (Wainakh et al. 2021, arXiv 2105.09369, algorithm 1).
     The impact and the offset that p_k alone makes are measured on uniform noise with labels of the attacker's choice,
-    as in their LLG+; or, where public films are given, on these with their own labels. A trained network answers films
-    as it does not answer noise. A delta is divided by -learning_rate * steps first.
+    as in their LLG+; or, where the observation holds public films, on these with their own labels. A trained network
+    answers films as it does not answer noise. A delta is divided by -learning_rate * steps first.
 
     Differs from the papers: both read the row sums of the weight's gradient, which needs non-negative features. Where
     the layer has a bias, its gradient is read in their place: its feature is 1, so that the impact is exactly 1 / B.
@@ -39,7 +39,6 @@ def infer_labels(observation: Observation, generator: torch.Generator, public: B
     Args:
         observation: What the server holds; its protocol is known.
         generator: Draws the noise images on the CPU.
-        public: Films of other patients with their labels, some of each class; None measures on noise.
 
     Returns:
         int64 (B,), ascending: the order within a batch leaves no trace in its gradient.
@@ -52,8 +51,12 @@ def infer_labels(observation: Observation, generator: torch.Generator, public: B
     entries = _entries(gradient, layer)
     if count == 1:
         return entries.argmin().reshape(1)
-    measured = _on_noise(observation, generator) if public is None else _by_class(public, task.num_classes)
-    offset, impact = _measure(observation, layer, measured)
+    public, device = observation.public, entries.device
+    if public is None:
+        known = _on_noise(task, generator, device)
+    else:
+        known = _by_class(Batch(public.images.to(device), public.targets.to(device)), task.num_classes)
+    offset, impact = _measure(observation, layer, known)
     return _count(entries, offset, impact / count, count)
 
 
@@ -89,11 +92,10 @@ def _last_dense_layer(task: Task, gradient: Tensors) -> str:
     return found[-1]
 
 
-def _on_noise(observation: Observation, generator: torch.Generator) -> list[Batch]:
+def _on_noise(task: Task, generator: torch.Generator, device: torch.device) -> list[Batch]:
     """The same noise as a batch of each class."""
-    task, (state, _) = observation.task, observation.rounds[0]
-    noise = torch.rand(NUM_DUMMIES, *task.image_shape, generator=generator).to(next(iter(state.values())).device)
-    labels = [torch.full((NUM_DUMMIES,), label, device=noise.device) for label in range(task.num_classes)]
+    noise = torch.rand(NUM_DUMMIES, *task.image_shape, generator=generator).to(device)
+    labels = [torch.full((NUM_DUMMIES,), label, device=device) for label in range(task.num_classes)]
     return [Batch(noise, of_class) for of_class in labels]
 
 

@@ -185,7 +185,8 @@ def _observation(made: Plan, log: Log, cell: GridCell) -> Observation:
     protocol, defence = _client(made, cell)
     task, rounds, targets = _rounds(made, log, cell, protocol, defence)
     (state, update), *later = to_device(task, rounds, made.spec.device)
-    return observe(task, state, update, protocol, defence, made.spec.threat, targets, tuple(later))
+    public = made.films.public_examples
+    return observe(task, state, update, protocol, defence, made.spec.threat, targets, tuple(later), public)
 
 
 def _client(made: Plan, cell: GridCell) -> tuple[Protocol, Chain]:

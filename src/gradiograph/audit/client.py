@@ -107,6 +107,7 @@ def observe(
     threat: ThreatModel,
     labels: Tensor | None,
     later: tuple[Round, ...] = (),
+    public: Batch | None = None,
 ) -> Observation:
     """What the server holds of one round or several, by the threat model. Takes the updates, never the films.
 
@@ -119,6 +120,7 @@ def observe(
         threat: What the server knows.
         labels: int64 (B,), handed on only where the threat model grants them.
         later: The rounds after this one, with the same films.
+        public: Films of other patients, handed on only where the threat model grants public data.
     """
     known, shown = threat.knows_protocol, defence if threat.knows_defence else None
     rounds, protocol = ((state, update), *later), of_a_sum(protocol, threat.clients)
@@ -132,6 +134,7 @@ def observe(
         simulate=partial(_replay, task, tuple(before for before, _ in rounds), protocol, shown) if known else None,
         local_steps=protocol.num_steps(update.num_examples) if known else None,
         local_learning_rate=protocol.step_size if known else None,
+        public=public if threat.public_data else None,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -13,6 +14,7 @@ from gradiograph.audit.catalogue import prepare
 from gradiograph.core import registry
 from gradiograph.core.errors import BadSetting, DataProblem
 from gradiograph.core.seeds import numpy_stream
+from gradiograph.core.tensors import Batch
 from gradiograph.data.sites import assign_clients
 
 if TYPE_CHECKING:
@@ -28,6 +30,9 @@ if TYPE_CHECKING:
 
 
 Listed = TypeVar("Listed")
+
+EXAMPLES = 32
+"""Public films of each class that an attack may look at."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +87,18 @@ class AuditFilms:
         """A line for each file of the sources that could not be used."""
         sources = (self.dataset, self.public.dataset, self.gallery.dataset)
         return tuple(dict.fromkeys(line for source in sources for line in source.refused))
+
+    @cached_property
+    def public_examples(self) -> Batch | None:
+        """Some public films of each class with their labels; None where a class has none."""
+        by_class = [
+            evenly_spaced([record for record in self.public.records if record.label == label], EXAMPLES)
+            for label in range(len(self.dataset.classes))
+        ]
+        if not all(by_class):
+            return None
+        chosen = replace(self.public, records=tuple(record for records in by_class for record in records))
+        return Batch(torch.from_numpy(chosen.read()), torch.from_numpy(chosen.labels))
 
     def mean_film(self) -> NDArray[np.float32]:
         """The mean public film (C, H, W), summed in blocks so that any number of films fits."""

@@ -158,7 +158,8 @@ def rehearsed(spec: Spec, folder: Path, films: AuditFilms, out: Tensor, batches:
         private = Batch(torch.from_numpy(selection.read()), torch.from_numpy(selection.labels))
         sent, state = attack.plant(task, task.state())
         (seen, *_) = client_rounds(sent, state, private, protocol, defence, seed, "rehearsal")
-        observation = observe(sent, *seen, protocol, defence, spec.threat, private.targets)
+        known = films.public_examples
+        observation = observe(sent, *seen, protocol, defence, spec.threat, private.targets, public=known)
         found = attack(observation, stream(seed, "rehearsal", "attack"), lambda _: None)
         outputs.append(found.images[match(found.images, private.images)])
         truth.append(private.images)

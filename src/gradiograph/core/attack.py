@@ -39,6 +39,8 @@ class Observation:
             None where the threat model hides the protocol.
         local_steps: Local optimiser steps behind each update, None where the protocol is hidden.
         local_learning_rate: The client's learning rate (1.0 for a gradient), None where the protocol is hidden.
+        public: Some films of other patients of each class with their labels; None where the threat model does not grant
+            public data, or a class has no such film.
     """
 
     rounds: tuple[tuple[Tensors, Update], ...]
@@ -50,6 +52,7 @@ class Observation:
     simulate: Simulate | None
     local_steps: int | None
     local_learning_rate: float | None
+    public: Batch | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
