@@ -10,6 +10,7 @@ from gradiograph.attacks.eigen import fit_eigen, save_prior
 from gradiograph.attacks.exposure import exposure, exposure_of
 from gradiograph.attacks.map import MaximumAPosteriori
 from gradiograph.attacks.parametrisations import Eigen
+from gradiograph.attacks.search import Search
 from gradiograph.core.defence import Chain
 from gradiograph.core.random import stream
 from gradiograph.core.tensors import Batch
@@ -54,3 +55,15 @@ def test_where_noise_hides_the_film_its_exposure_is_what_is_believed(films, tmp_
     aware = replace(aware, exposure=replace(aware.exposure, centre=centre))
     found = exposure(aware(observation, stream(0), ignore).images)[0]
     torch.testing.assert_close(found, centre, atol=0.01, rtol=0)
+
+
+def test_of_two_searches_the_better_is_chosen_by_its_exposure_too(films, tmp_path):
+    save_prior(fit_eigen(films[4:], 32), tmp_path / "prior.npz")
+    task = small_cnn((1, SIDE, SIDE), 3)
+    observation = observe(task, Batch(films[:1], torch.tensor([1])), defence=Chain(stages=(GaussianNoise(std=10.0),)))
+    attack = MaximumAPosteriori(prior=tmp_path / "prior.npz", steps=20, smoothing=0.0, replay="exact")
+    search = Search(attack._fitted(task.image_shape, task), observation, stream(0))
+    value, found = search.exact_value(), search.evaluate().item()
+    believed = search.beliefs(search.batch(search.variables).images).item()
+    assert value == pytest.approx(found, abs=0.01 * believed)
+    assert believed > 0

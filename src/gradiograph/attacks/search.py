@@ -129,7 +129,7 @@ class Search:
         with torch.no_grad():
             batch, latent = self.batch(self.best_variables), self.normal_latent(self.best_variables)
             values = [self.objective.value(i, exact, latent, batch) for i, exact in enumerate(self.objective.exact)]
-        found = float(torch.stack(values).sum())
+            found = float(torch.stack(values).sum() + self.beliefs(batch.images))
         return found if isfinite(found) else inf
 
     def record(self, value: float, variables: list[Tensor]) -> bool:
