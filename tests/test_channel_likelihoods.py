@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from gradiograph.core.defence import Chain, Defence
+from gradiograph.core.factored import FactoredTensors, OuterSum
 from gradiograph.core.random import stream
 from gradiograph.core.tensors import Belief
 from gradiograph.defences import (
@@ -223,6 +224,24 @@ def assert_density(chain: Chain, truth: float, number: int, tolerance: float = 0
 )
 def test_additive_noise_has_the_density_stated(stages):
     assert_density(Chain(stages=stages), 0.7, 20_000)
+
+
+@pytest.mark.parametrize("power", [0.3, 50.0, 1e4])
+def test_gaussian_noise_on_factors_is_scored_without_forming_them(power):
+    """Of a strong update the squared error would be a small difference of large numbers: there the matrix is formed."""
+    draws = stream(0, "factors")
+    outer = OuterSum(*(torch.randn(3, width, generator=draws).requires_grad_() for width in (300, 400)))
+    noise = GaussianNoise(std=float((outer.dense().detach().square().mean() / power).sqrt()))
+    seen = noise.on_update({"w": outer.dense().detach() * 1.1}, stream(1, "seen"))
+    mean = FactoredTensors({"w": outer})
+    found = noise.log_likelihood(seen, Belief(mean))
+    assert ("w" in mean._formed) == (power > 100)
+    expected = torch.distributions.Normal(outer.dense().double(), noise.std).log_prob(seen["w"].double()).sum()
+    assert abs(found.item() - expected.item()) < 1e-5 * seen["w"].numel()
+    places = (outer.left, outer.right)
+    slopes, known = torch.autograd.grad(found, places), torch.autograd.grad(expected, places)
+    for slope, exact in zip(slopes, known, strict=True):
+        assert (slope - exact).norm() < 1e-4 * exact.norm()
 
 
 def test_laplace_then_gaussian_noise_is_matched_in_moments():

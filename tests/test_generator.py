@@ -111,6 +111,14 @@ def test_around_it_any_film_can_be_shown_and_not_without(films, network):
     assert latent.shape == (4, COMPONENTS + SIDE * SIDE)
     torch.testing.assert_close(exact.images(latent, SHAPE), seen, rtol=0, atol=1e-5)
     assert not torch.allclose(near.images(near.encode(seen), SHAPE), seen, atol=0.01)
+    edged = seen.clone()
+    edged[:, :, :3, :3] = 1  # a burned-in mark: twenty times what usually is beside
+    latent = exact.encode(edged)
+    exact.project(latent)
+    torch.testing.assert_close(exact.images(latent, SHAPE)[:, :, :3, :3], edged[:, :, :3, :3], rtol=0, atol=1e-5)
+    latent[:, COMPONENTS:] = 1e3
+    exact.project(latent)
+    assert latent[:, COMPONENTS:].max() == pytest.approx(1 / 0.02)
     start = exact.start(2, SHAPE, stream(0, "start"))
     assert not start[:, COMPONENTS:].any()
 

@@ -73,7 +73,7 @@ def test_the_most_probable_images_are_those_of_the_closed_form(prior, prior_file
     std, latent = 0.3, torch.tensor([[0.8, -1.1, 1.3, -0.6]])
     film = Batch(prior.images(latent).contiguous(), torch.tensor([1]))
     observation = observe(linear_task(), film, defence=Chain(stages=(GaussianNoise(std=std),)))
-    attack = MaximumAPosteriori(prior=prior_file, prior_weight=weight, exposure=0.0, steps=250, learning_rate=0.1)
+    attack = MaximumAPosteriori(prior=prior_file, around=False, prior_weight=weight, exposure=0.0, steps=250)
     found = attack(observation, stream(0), ignore).images
     assert 0 < found.min() < found.max() < 1
     residual = observation.rounds[0][1].tensors["1.weight"][1] - prior.mean

@@ -6,10 +6,9 @@ from collections.abc import Callable, Collection, Iterable
 from typing import TYPE_CHECKING, Literal
 
 import torch
-from torch.nn import functional as F
 
 from gradiograph.core.defence import Chain
-from gradiograph.core.factored import FactoredTensors, OuterSum, factors, inner
+from gradiograph.core.factored import FactoredTensors, factors, inner, squared_distance
 from gradiograph.core.tensors import Belief
 
 if TYPE_CHECKING:
@@ -99,7 +98,7 @@ def squared_error(seen: Tensors) -> Misfit:
     scale = 1 / max(float(torch.stack([*squares.values()]).sum()), torch.finfo(torch.float32).tiny)
 
     def measure(belief: Belief) -> Tensor:
-        errors = [_squared_distance(belief.mean, seen, name, squares[name]) for name in seen]
+        errors = [squared_distance(belief.mean, seen, name, squares[name]) for name in seen]
         return torch.stack(errors).sum() * scale
 
     return measure
@@ -114,12 +113,6 @@ def _filled(belief: Belief, whole: Tensors, seen: Tensors) -> Belief:
     if variance is None:
         return Belief(mean)
     return Belief(mean, {name: variance[name] if name in seen else torch.ones_like(whole[name]) for name in whole})
-
-
-def _squared_distance(mean: Tensors, seen: Tensors, name: str, square: Tensor) -> Tensor:
-    if isinstance(factors(mean, name), OuterSum):  # |m - s|^2 without forming m
-        return inner(mean, mean, name) - 2 * inner(mean, seen, name) + square
-    return F.mse_loss(mean[name], seen[name], reduction="sum")
 
 
 def cosine(seen: Tensors) -> Misfit:

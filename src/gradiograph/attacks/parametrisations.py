@@ -222,5 +222,6 @@ class Around(Parametrisation):
         return torch.cat([latent, left.flatten(1)], dim=1)
 
     def project(self, latent: Tensor) -> None:
-        """Clamp to `FARTHEST` standard deviations, where a normal latent hardly ever lies."""
-        latent.clamp_(-FARTHEST, FARTHEST)
+        """Project the other latent; a pixel stays within a whole range, from black to white, of what that shows."""
+        self.inner.project(latent[:, : self.count])
+        latent[:, self.count :].clamp_(-1 / self.sigma, 1 / self.sigma)

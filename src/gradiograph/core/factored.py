@@ -129,6 +129,20 @@ def inner(first: Tensors, second: Tensors, name: str) -> Tensor:
     return ((left.left @ right) * left.right).sum()  # type: ignore[union-attr, operator] # left has the factors here
 
 
+def squared_distance(first: Tensors, second: Tensors, name: str, square: Tensor) -> Tensor:
+    """The squared distance of two tensors of this name, without forming the first where it has factors.
+
+    Args:
+        first: With factors, or without.
+        second: Without.
+        name: Of the tensor.
+        square: The second one's inner product with itself.
+    """
+    if isinstance(factors(first, name), OuterSum):
+        return inner(first, first, name) - 2 * inner(first, second, name) + square
+    return F.mse_loss(first[name], second[name], reduction="sum")
+
+
 def _dot(left: Tensor, right: Tensor) -> Tensor:
     """The inner product of two vectors, in parts: one running sum over 33 million float32 is off by a thousandth."""
     parts = zip(torch.split(left, _PART), torch.split(right, _PART), strict=True)

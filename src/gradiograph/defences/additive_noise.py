@@ -78,9 +78,12 @@ class AdditiveNoise(Defence, ABC):
             tolerance = tolerances(seen)
             terms = [log_exact(seen[n], belief.mean[n], spread[n], tolerance[n]).sum() for n in seen]
         else:
-            density = partial(self._log_density, noise)
-            terms = [summed(density, seen[n], belief.mean[n], spread[n]) for n in seen]
+            terms = [self._score(noise, seen, belief.mean, spread[name], name) for name in seen]
         return torch.stack(terms).sum()
+
+    def _score(self, noise: Tensor, seen: Tensors, mean: Tensors, variance: Tensor | None, name: str) -> Tensor:
+        """The log density of one tensor's noise, a scalar."""
+        return summed(partial(self._log_density, noise), seen[name], mean[name], variance)
 
     def encode(self, sent: Tensors, encoding: Encoding) -> Encoding:
         """Dense floating point again, whatever came before; unchanged at strength zero."""

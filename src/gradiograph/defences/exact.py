@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from gradiograph.core.factored import inner
 from gradiograph.defences.densities import log_interval, log_normal
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ def mean_square(tensors: Tensors) -> Tensor:
     >>> mean_square({"a": torch.tensor([3.0, 4.0]), "b": torch.tensor([5.0])})
     tensor(16.6667)
     """
-    total = torch.stack([tensor.square().sum() for tensor in tensors.values()]).sum()
+    total = torch.stack([inner(tensors, tensors, name) for name in tensors]).sum()
     return total / count(tensors)
 
 

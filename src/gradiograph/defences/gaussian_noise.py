@@ -9,12 +9,18 @@ import torch
 from pydantic import Field
 
 from gradiograph.core.errors import BadSetting
+from gradiograph.core.factored import inner, squared_distance
 from gradiograph.core.registry import register
 from gradiograph.defences.additive_noise import AdditiveNoise, one_strength
 from gradiograph.defences.densities import log_normal
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from gradiograph.core.tensors import Tensors
+
+MOST_POWER = 100.0
+"""Of a tensor, over the noise's, at which the squared error is still had from inner products to enough digits."""
 
 
 @register("defence", "gaussian_noise", paper="Abadi et al. 2016, arXiv 1607.00133")
@@ -67,6 +73,13 @@ class GaussianNoise(AdditiveNoise):
 
     def _draw(self, like: Tensor, generator: torch.Generator) -> Tensor:
         return torch.randn(like.shape, generator=generator, dtype=like.dtype).to(like.device)
+
+    def _score(self, noise: Tensor, seen: Tensors, mean: Tensors, variance: Tensor | None, name: str) -> Tensor:
+        square = inner(seen, seen, name)
+        if variance is None and square <= MOST_POWER * noise * seen[name].numel():
+            constant = seen[name].numel() * log_normal(torch.zeros_like(noise), torch.zeros_like(noise), noise)
+            return constant - 0.5 * squared_distance(mean, seen, name, square) / noise
+        return super()._score(noise, seen, mean, variance, name)
 
     def _log_density(self, noise: Tensor, seen: Tensor, mean: Tensor, variance: Tensor | None) -> Tensor:
         return log_normal(seen, mean, noise if variance is None else variance + noise)
