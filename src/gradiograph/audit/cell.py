@@ -185,7 +185,7 @@ def _observation(made: Plan, log: Log, cell: GridCell) -> Observation:
     protocol, defence = _client(made, cell)
     task, rounds, targets = _rounds(made, log, cell, protocol, defence)
     (state, update), *later = to_device(task, rounds, made.spec.device)
-    public = made.films.public_examples
+    public = None if made.segments else made.films.public_examples
     return observe(task, state, update, protocol, defence, made.spec.threat, targets, tuple(later), public)
 
 

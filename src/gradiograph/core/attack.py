@@ -40,7 +40,7 @@ class Observation:
         local_steps: Local optimiser steps behind each update, None where the protocol is hidden.
         local_learning_rate: The client's learning rate (1.0 for a gradient), None where the protocol is hidden.
         public: Some films of other patients of each class with their labels; None where the threat model does not grant
-            public data, or a class has no such film.
+            public data, a class has no such film, or the task segments.
     """
 
     rounds: tuple[tuple[Tensors, Update], ...]
