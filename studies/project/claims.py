@@ -83,6 +83,8 @@ SOURCES = {
     "dp_search": "gradiograph run studies/dp_search.toml",
     "dp_segmentation": "gradiograph run studies/dp_segmentation.toml",
     "deep": "gradiograph run studies/deep.toml",
+    "deep/wide_head": "gradiograph run studies/wide_head.toml",
+    "deep/ceiling": "gradiograph run studies/deep.toml (the second run at its head)",
     "malicious": "gradiograph run studies/malicious.toml",
     "membership": "gradiograph run studies/membership.toml",
     "tailored/xray": "gradiograph run studies/tailored/xray.toml",
@@ -234,6 +236,7 @@ def claims() -> dict[str, Any]:
         "dp_frontier": Study("dp_frontier"),
         "segmentation": Study("dp_segmentation"),
         "deep": Study("deep"),
+        "wide_head": Study("deep/wide_head"),
         "malicious": Study("malicious"),
         "membership": Study("membership"),
         "tailored": {
