@@ -68,12 +68,14 @@ def linear_task() -> Task:
     )
 
 
-@pytest.mark.parametrize("weight", [1.0, 0.0, 10.0])
-def test_the_most_probable_images_are_those_of_the_closed_form(prior, prior_file, weight):
+@pytest.mark.parametrize(
+    ("weight", "around"), [(1.0, True), (10.0, True), (1.0, False), (10.0, False), (0.0, False)]
+)  # without a weight, and around the prior, nothing holds a pixel back: the noise would be fitted
+def test_the_most_probable_images_are_those_of_the_closed_form(prior, prior_file, weight, around):
     std, latent = 0.3, torch.tensor([[0.8, -1.1, 1.3, -0.6]])
     film = Batch(prior.images(latent).contiguous(), torch.tensor([1]))
     observation = observe(linear_task(), film, defence=Chain(stages=(GaussianNoise(std=std),)))
-    attack = MaximumAPosteriori(prior=prior_file, around=False, prior_weight=weight, exposure=0.0, steps=250)
+    attack = MaximumAPosteriori(prior=prior_file, around=around, prior_weight=weight, exposure=0.0, steps=250)
     found = attack(observation, stream(0), ignore).images
     assert 0 < found.min() < found.max() < 1
     residual = observation.rounds[0][1].tensors["1.weight"][1] - prior.mean

@@ -9,7 +9,7 @@ import torch
 from pydantic import Field
 
 from gradiograph.core.errors import BadSetting
-from gradiograph.core.factored import inner, squared_distance
+from gradiograph.core.factored import OuterSum, factors, inner, squared_distance
 from gradiograph.core.registry import register
 from gradiograph.defences.additive_noise import AdditiveNoise, one_strength
 from gradiograph.defences.densities import log_normal
@@ -75,10 +75,10 @@ class GaussianNoise(AdditiveNoise):
         return torch.randn(like.shape, generator=generator, dtype=like.dtype).to(like.device)
 
     def _score(self, noise: Tensor, seen: Tensors, mean: Tensors, variance: Tensor | None, name: str) -> Tensor:
-        square = inner(seen, seen, name)
-        if variance is None and square <= MOST_POWER * noise * seen[name].numel():
-            constant = seen[name].numel() * log_normal(torch.zeros_like(noise), torch.zeros_like(noise), noise)
-            return constant - 0.5 * squared_distance(mean, seen, name, square) / noise
+        if variance is None and isinstance(factors(mean, name), OuterSum):
+            square, numel, none = inner(seen, seen, name), seen[name].numel(), torch.zeros_like(noise)
+            if square <= MOST_POWER * noise * numel:
+                return numel * log_normal(none, none, noise) - 0.5 * squared_distance(mean, seen, name, square) / noise
         return super()._score(noise, seen, mean, variance, name)
 
     def _log_density(self, noise: Tensor, seen: Tensor, mean: Tensor, variance: Tensor | None) -> Tensor:
