@@ -13,8 +13,8 @@ import torch
 from gradiograph.attacks.eigen import fit_eigen, save_prior
 from gradiograph.audit import load_spec, parse_spec, plan, rescore, run, run_captured
 from gradiograph.audit.client import client_update, observe
-from gradiograph.audit.films import label_sequence, mismatched_batch
 from gradiograph.audit.grid import MISMATCHED, NONE, ORACLE, SPECTRUM, TRUTH
+from gradiograph.audit.victims import label_sequence, mismatched_batch
 from gradiograph.core.attack import Attack
 from gradiograph.core.errors import BadInput, BadSetting, DataProblem, LogProblem, MissingKnowledge, WeightsProblem
 from gradiograph.core.random import stream

@@ -14,7 +14,6 @@ import torch
 from gradiograph.audit.ceiling import search_near_truth, visible_films
 from gradiograph.audit.client import client_rounds, observe
 from gradiograph.audit.device import from_device, to_device
-from gradiograph.audit.films import mismatched_batch
 from gradiograph.audit.grid import (
     MEAN,
     MEMBERS,
@@ -32,6 +31,7 @@ from gradiograph.audit.membership import Asker, membership
 from gradiograph.audit.plan import Plan, build_attack
 from gradiograph.audit.scoring import Found, pseudonym_key, record_names, to_rows
 from gradiograph.audit.trainings import state_before
+from gradiograph.audit.victims import mismatched_batch
 from gradiograph.core.errors import LogProblem, NotMeasured, reason
 from gradiograph.core.random import stream
 from gradiograph.core.tensors import Batch
