@@ -2,6 +2,7 @@
 
 from gradiograph.attacks.analytic import Analytic
 from gradiograph.attacks.april import April
+from gradiograph.attacks.conv_unmixing import ConvUnmixing
 from gradiograph.attacks.dlg import dlg
 from gradiograph.attacks.gradient_matching import gradient_matching
 from gradiograph.attacks.idlg import idlg
@@ -22,6 +23,7 @@ from gradiograph.attacks.unmixing import Unmixing
 __all__ = [
     "Analytic",
     "April",
+    "ConvUnmixing",
     "Fishing",
     "GradientMatching",
     "Imprint",

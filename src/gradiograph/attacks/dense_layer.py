@@ -14,8 +14,8 @@ from torch.nn import functional as F
 from gradiograph.attacks.feature_inversion import layer_inputs
 from gradiograph.attacks.hidden import forgets_size
 from gradiograph.attacks.input_scale import AS_GOOD, input_scales, outputs_above, slopes_above
-from gradiograph.attacks.likelihoods import seen_update
 from gradiograph.attacks.pure_units import pure_rows
+from gradiograph.attacks.seen_gradient import SeenGradient
 from gradiograph.attacks.subset_sums import find_summands
 from gradiograph.core.errors import BadSetting
 from gradiograph.core.factored import DenseCalls
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from gradiograph.core.task import Task
     from gradiograph.core.tensors import Tensors
 
-LARGEST_STEP = 0.1
-"""A tensor that the update moves by a larger share of its norm stays where it was."""
 NOISY = 0.1
 """How much larger than the smallest a relative misfit of slopes may be that noise can have made."""
 PROBES = 4
@@ -90,31 +88,25 @@ class SeenLayer:
         Raises:
             BadSetting: the update of this weight is zero.
         """
-        state, update = observation.rounds[0]
-        seen, steps = seen_update(observation), observation.local_steps or 1
-        if not bool(seen[weight].any()):
+        seen = SeenGradient.of(observation)
+        if not bool(seen.gradient[weight].any()):
             msg = (
                 f"The update of '{weight}' of task '{observation.task.name}' is zero everywhere: there is nothing to "
                 "solve for. Use weights whose units fire for the images, or another attack, such as 'rog'."
             )
             raise BadSetting(msg)
-        scale = -(observation.local_learning_rate or 1.0) * steps if update.kind == "delta" else 1.0
-        share = (steps - 1) / (2 * steps)
-        middle = {name: tensor.detach() for name, tensor in state.items()}
-        if update.kind == "delta":
-            # Signs without a scale are no step of training: there is no path to stand in the middle of.
-            steps_taken = {name: share * seen[name] for name in seen}
-            middle |= {n: middle[n] + t for n, t in steps_taken.items() if t.norm() <= LARGEST_STEP * middle[n].norm()}
-        noise = torch.rand(PROBES, *observation.task.image_shape, generator=generator).to(seen[weight])
+        middle, gradient, scale = seen.state, seen.gradient, seen.scale
+        noise = torch.rand(PROBES, *observation.task.image_shape, generator=generator).to(gradient[weight])
         probes = layer_inputs(observation.task, middle, weight)(noise)[0].detach()
         sizeless = forgets_size(observation, weight)
         if sizeless:
             slopes = slopes_above(observation.task, middle, weight, probes @ middle[weight].T, 0)
-            scale *= float(seen[weight].norm() / abs(scale) / (slopes.norm(dim=1) * probes.norm(dim=1)).mean())
+            size = float(gradient[weight].norm() / (slopes.norm(dim=1) * probes.norm(dim=1)).mean())
+            scale, gradient = scale * size, {name: tensor / size for name, tensor in gradient.items()}
         return cls(
             task=observation.task,
             state=middle,
-            gradient={name: tensor / scale for name, tensor in seen.items()},
+            gradient=gradient,
             scale=scale,
             weight=weight,
             probes=probes,

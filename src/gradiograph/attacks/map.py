@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field
 
 from gradiograph.attacks.denoising import DenoisingPrior
-from gradiograph.attacks.eigen import load_mask_prior, load_prior
-from gradiograph.attacks.exposure import exposure_of
+from gradiograph.attacks.eigen import load_mask_prior
+from gradiograph.attacks.film_latent import FilmLatent
 from gradiograph.attacks.film_network import load_film_prior
-from gradiograph.attacks.generator import load_generator
 from gradiograph.attacks.likelihoods import LikelihoodName
 from gradiograph.attacks.matching import GradientMatching
 from gradiograph.attacks.optimisers import LBFGS, Adam, Optimiser
-from gradiograph.attacks.parametrisations import Around, Eigen, LowResolution, Parametrisation
+from gradiograph.attacks.parametrisations import LowResolution, Parametrisation
 from gradiograph.attacks.replay import ReplayName
 from gradiograph.core.attack import Attack
 from gradiograph.core.errors import BadSetting
@@ -32,8 +31,6 @@ if TYPE_CHECKING:
     from gradiograph.core.task import Task
     from gradiograph.core.tensors import Reconstruction
 
-GREY_LEVEL = 1 / 255
-"""What a prior lacks of a film is taken to be this much at least, as root mean square per pixel."""
 ITERATIONS = 20
 """Of L-BFGS between two looks at the replay and the smoothing."""
 
@@ -145,31 +142,17 @@ class MaximumAPosteriori(Attack):
         if self.denoiser is not None:
             known = DenoisingPrior(prior=load_film_prior(self.denoiser, image_shape), weight=self.prior_weight)
         if self.generator is not None:
-            generated = load_generator(self.generator, image_shape)
-            network, sigma = generated.network, float(generated.network.log_sigma.exp())
-            search = self._learned(generated, len(network.std), sigma, network.shape[0], image_shape)
-            return replace(search, denoiser=known)
+            return replace(self._learned(FilmLatent.of_generator(self.generator, image_shape)), denoiser=known)
         if self.prior is None:
             return replace(self._search(self._low_resolution()), denoiser=known)
-        prior = load_prior(self.prior, image_shape)
-        planes = 1 if prior.is_grey else image_shape[0]
-        search = self._learned(Eigen(prior=prior), len(prior.std), prior.residual, planes, image_shape)
-        search = replace(search, denoiser=known)
+        search = replace(self._learned(FilmLatent.of_components(self.prior, image_shape)), denoiser=known)
         if task is None or not task.segments:
             return search
         return replace(search, mask_prior=load_mask_prior(self.prior, (task.num_classes - 1, *task.target_shape)))
 
-    def _learned(
-        self, inner: Parametrisation, count: int, sigma: float, planes: int, image_shape: tuple[int, ...]
-    ) -> GradientMatching:
-        """The search in a latent of `count` values that leaves `sigma` of a film."""
-        shown = inner
-        if self.around:
-            shown = Around(inner=inner, count=count, sigma=max(sigma, GREY_LEVEL), planes=planes)
-        search = self._search(shown, self.prior_weight)
-        if not self.exposure:
-            return search
-        return replace(search, exposure=exposure_of(inner, count, image_shape, self.exposure))
+    def _learned(self, latent: FilmLatent) -> GradientMatching:
+        search = self._search(latent.around() if self.around else latent.inner, self.prior_weight)
+        return replace(search, exposure=latent.exposure(self.exposure)) if self.exposure else search
 
     def _low_resolution(self) -> LowResolution:
         return LowResolution(factor=self.factor, grey=True, boxed=True)

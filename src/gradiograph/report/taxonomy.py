@@ -22,6 +22,7 @@ PARADIGMS = {
     "recursion-based": {
         "analytic",
         "april",
+        "conv_unmixing",
         "fishing",
         "imprint",
         "mask_differencing",

@@ -1,0 +1,67 @@
+"""A latent of films that was learned from public ones: components or a generator, and what these lack of a film."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from gradiograph.attacks.eigen import load_prior
+from gradiograph.attacks.exposure import Exposure, exposure_of
+from gradiograph.attacks.generator import load_generator
+from gradiograph.attacks.parametrisations import Around, Eigen, Parametrisation
+
+GREY_LEVEL = 1 / 255
+"""What a prior lacks of a film is taken to be this much at least, as root mean square per pixel."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FilmLatent:
+    """A latent whose values are believed to be N(0, 1).
+
+    Attributes:
+        inner: The films of the latent.
+        count: Its width.
+        sigma: Root mean square per pixel of what it leaves of a film.
+        planes: 1 where the films are grey, otherwise their channels.
+        image_shape: (C, H, W).
+    """
+
+    inner: Parametrisation
+    count: int
+    sigma: float
+    planes: int
+    image_shape: tuple[int, ...]
+
+    @classmethod
+    def of_components(cls, file: Path, image_shape: tuple[int, ...]) -> FilmLatent:
+        """Of a file that `gradiograph prior train` wrote; raises `BadInput` where it does not fit the images."""
+        prior = load_prior(file, image_shape)
+        planes = 1 if prior.is_grey else image_shape[0]
+        return cls(
+            inner=Eigen(prior=prior),
+            count=len(prior.std),
+            sigma=max(prior.residual, GREY_LEVEL),
+            planes=planes,
+            image_shape=image_shape,
+        )
+
+    @classmethod
+    def of_generator(cls, file: Path, image_shape: tuple[int, ...]) -> FilmLatent:
+        """Of one that `gradiograph prior train --kind generator` wrote; raises `BadInput` where it does not fit."""
+        generated = load_generator(file, image_shape)
+        network = generated.network
+        return cls(
+            inner=generated,
+            count=len(network.std),
+            sigma=max(float(network.log_sigma.exp()), GREY_LEVEL),
+            planes=network.shape[0],
+            image_shape=image_shape,
+        )
+
+    def around(self) -> Around:
+        """The latent, and what it lacks of a film beside it."""
+        return Around(inner=self.inner, count=self.count, sigma=self.sigma, planes=self.planes)
+
+    def exposure(self, weight: float) -> Exposure:
+        """Brightness and contrast of its films, counted as often as the weight says."""
+        return exposure_of(self.inner, self.count, self.image_shape, weight)
