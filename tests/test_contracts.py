@@ -59,7 +59,7 @@ OF_ONE_FILM = {"r_gap", "april"}
 ON_VIT = {"april"}
 # These read files, and have tests of their own below.
 FILES = ("folder", "dicom", "nifti", "decathlon", "medmnist", "monai")
-ON_DISK = {("data", name) for name in FILES} | {("task", "custom"), ("attack", "restored")}
+ON_DISK = {("data", name) for name in FILES} | {("task", "custom"), ("attack", "restored"), ("attack", "conv_unmixing")}
 
 
 def settings_of(component):

@@ -49,9 +49,9 @@ class ConvUnmixing(Attack):
 
     See `kernel_gradient`: it takes no labels, any classes, any layers above, and any normalisation, BatchNorm in train
     mode as well. The films are then searched for which the network has these inputs, up to their length, in the latent
-    of a prior or a generator and around it; their labels are those whose slopes point along the ones that were found, and
-    their brightness is that at which the gradient has the length that it has, weighed with what films have: networks
-    that normalise do not tell it.
+    of a prior or a generator and around it. Their labels are those whose slopes point along the ones that were found;
+    their brightness is that at which the gradient is as long as it is, weighed with what films have. Networks that
+    normalise do not tell it.
 
     Flags: "approximate": the update sums several local steps. "unresolved": at no layer are the images told apart;
     every image is the prior's mean.
@@ -242,15 +242,19 @@ def labelled(
 
 def _length(inputs: Tensor, slopes: Tensor) -> Tensor:
     """The logarithm of the length of each image's gradient, about."""
-    return (inputs.norm(dim=1) * slopes.norm(dim=1)).log()
+    length: Tensor = (inputs.norm(dim=1) * slopes.norm(dim=1)).log()
+    return length
 
 
 def _require_layers(task: Task, network: ConvNetwork, count: int) -> list[ConvLayer]:
+    if task.segments:
+        msg = f"attack 'conv_unmixing' reads films with one label each; task '{task.name}' segments. Choose 'map'."
+        raise BadSetting(msg)
     places = network.layers(count)
     if not places:
         msg = (
-            f"attack 'conv_unmixing' needs a trained convolution of stride 1 behind a ReLU with more input channels than "
-            f"{count} images have positions there; task '{task.name}' has none for images of {task.image_shape}. "
+            f"attack 'conv_unmixing' needs a trained convolution of stride 1 behind a ReLU, with more input channels "
+            f"than {count} images have positions there; task '{task.name}' has none for images of {task.image_shape}. "
             "Choose smaller batches or another attack, such as 'map'."
         )
         raise BadSetting(msg)

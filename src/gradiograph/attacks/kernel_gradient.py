@@ -1,14 +1,13 @@
 """The gradient of one convolution, taken apart into each image's inputs and slopes: linear algebra alone.
 
 The gradient of a kernel at offset o is G_o = sum_i D_i T_o A_i', with the columns of D_i (O, P) the slopes of the loss
-at image i's outputs in P positions, those of A_i (I, P) its inputs, and T_o the shift by o on the grid of positions, zero
-beyond its edge: one matrix a offset, known, and the same for every image. A filter q, of one vector for each
-position, that picks position p of a mixture of the images, G_o q_p = e_(p - o), is one whose answers agree wherever two
-offsets lead to the same place. As the shifts of a grid generate all matrices on it, only mixtures of the images
-themselves do this: B filters, whatever the layers above, the labels and the number of classes. (The shift structure of
-a convolution is used in this way for the blind identification of channels: Moulines et al. 1995, doi
-10.1109/78.348133.) What is left is a mixture of B feature maps by a matrix (B, B), which nonnegative inputs, as after a
-ReLU, resolve: see `cone`.
+at image i's outputs in P positions, those of A_i (I, P) its inputs, and T_o the shift by o on the grid of positions,
+zero beyond its edge: one matrix for each offset, known, and the same for every image. Take a filter of one vector q_p
+for each position: where q_p picks position p of a mixture of the images, the answers G_o q_p agree wherever two offsets
+lead to the same place. As the shifts of a grid generate all matrices on it, only mixtures of the images do this: B
+filters, whatever the layers above, the labels and the number of classes. (Blind identification of channels uses the
+shifts of a convolution so: Moulines et al. 1995, doi 10.1109/78.348133.) What is left is a mixture of B feature maps by
+a matrix (B, B), which nonnegative inputs, as after a ReLU, resolve: see `cone`.
 
 It needs independent inputs, so B P at most the input channels: the deep layers of a network, where the grid is small.
 """
@@ -51,7 +50,7 @@ class FilmMaps:
 def fits(count: int, channels: int, sides: tuple[int, ...]) -> bool:
     """Whether the inputs of this many images can be told apart, on a grid of this size with this many channels."""
     positions = sides[0] * sides[1]
-    return 1 < count * positions < channels and count * positions**2 <= LARGEST
+    return positions > 1 and count * positions < channels and count * positions**2 <= LARGEST
 
 
 def film_maps(gradient: Tensor, count: int, sides: tuple[int, int], generator: torch.Generator) -> FilmMaps | None:
@@ -64,11 +63,13 @@ def film_maps(gradient: Tensor, count: int, sides: tuple[int, int], generator: t
         generator: Draws the cone's directions.
 
     Returns:
-        None where the gradient has too low a rank, or the mixture holds no nonnegative vectors.
+        None where the gradient is zero or of too low a rank, or the mixture holds no nonnegative vectors.
     """
     double = gradient.double()
     size = count * sides[0] * sides[1]
     # Inputs and outputs change places: a filter on the inputs, whose answers are slopes.
+    if not bool(double.any()):
+        return None
     kernel = (double / double.norm()).transpose(0, 1).flip(2, 3)
     powers, axes = torch.linalg.eigh(kernel.flatten(1) @ kernel.flatten(1).T)
     powers, axes = powers[-size:], axes[:, -size:]
@@ -79,11 +80,10 @@ def film_maps(gradient: Tensor, count: int, sides: tuple[int, int], generator: t
     filters, disagreement = _agreeing(answers, count, sides)
     # G q_p = e: the filters are the inverse of the inputs, here both in the white axes.
     filters = filters.reshape(count * sides[0] * sides[1], size)
-    try:
-        inputs = torch.linalg.inv(filters.T) @ (axes * powers.sqrt()).T
-    except torch.linalg.LinAlgError:
+    inverse, singular = torch.linalg.inv_ex(filters.T)
+    if int(singular):
         return None
-    mixed = inputs.reshape(count, -1)
+    mixed = (inverse @ (axes * powers.sqrt()).T).reshape(count, -1)
     mixture = unmix(mixed, count, generator)
     if mixture is None or not mixture.is_sound():
         return None
