@@ -108,9 +108,15 @@ def test_a_kernels_gradient_tells_each_images_inputs_and_slopes(count, centred):
     assert found.disagreement[count - 1] < 1e-6 < 1e-3 < found.disagreement[count]
 
 
-def test_more_images_than_there_are_are_not_resolved():
-    _, _, gradient = drawn(2)
-    assert film_maps(gradient, 3, SIDES, stream(0)) is None
+def test_images_whose_slopes_are_lost_are_not_told_and_the_others_are():
+    inputs, slopes, gradient = drawn(2)
+    found = film_maps(gradient, 3, SIDES, stream(0))
+    assert found.inputs.shape == inputs.shape
+    assert (cosines(found.inputs, inputs) > 0.99999).all()
+    one = gradient_of(inputs[:1], slopes[:1])
+    found = film_maps(one, 2, SIDES, stream(0))
+    assert found.inputs.shape == inputs[:1].shape
+    assert (cosines(found.inputs, inputs[:1]) > 0.99999).all()
     assert film_maps(torch.zeros_like(gradient), 2, SIDES, stream(0)) is None
 
 
@@ -157,6 +163,17 @@ def test_what_is_found_is_the_updates_and_not_the_priors(batch, prior_file):
     found = ConvUnmixing(prior=prior_file)(observe(network(), other), stream(0), ignore).images
     assert float(distances(found, batch.images).min()) > 0.02
     assert float(distances(found, other.images).amin(dim=0).max()) < 0.002
+
+
+def test_a_film_that_the_network_is_sure_of_is_not_told_and_the_others_are(batch, prior_file):
+    sure = replace(network(), loss=lambda outputs, targets: per_example(outputs, targets) * (targets == 0))
+    films = Batch(batch.images, torch.tensor([0, 1, 0]))
+    found = ConvUnmixing(prior=prior_file)(observe(sure, films, knows_labels=False), stream(0), ignore)
+    off = distances(found.images, batch.images).amin(dim=0)
+    assert (off[[0, 2]] < 0.002).all()
+    assert off[1] > 0.01
+    assert found.flags == ("partial",)
+    assert found.targets is None
 
 
 def test_where_nothing_is_resolved_it_says_so(batch, prior_file):

@@ -84,7 +84,8 @@ SOURCES = {
     "dp_segmentation": "gradiograph run studies/dp_segmentation.toml",
     "deep": "gradiograph run studies/deep.toml",
     "deep/wide_head": "gradiograph run studies/wide_head.toml",
-    "deep/ceiling": "gradiograph run studies/deep.toml (the second run at its head)",
+    "deep/features": "gradiograph run studies/deep_features.toml",
+    "deep/features/wide_head": "gradiograph run studies/deep_features.toml (the second run at its head)",
     "malicious": "gradiograph run studies/malicious.toml",
     "membership": "gradiograph run studies/membership.toml",
     "tailored/xray": "gradiograph run studies/tailored/xray.toml",
@@ -132,10 +133,11 @@ def answers() -> dict[str, str]:
         "conclusions": (
             "1. **Ask for the control.** A reconstruction that looks right, at any LPIPS, says nothing until the same attack "
             "on another client's update is scored against the same patient.\n"
-            "2. **Train as one trains.** Many films behind an update, mini-batches, augmentation, normalisation in train mode: "
-            "no attack here finds a film in that. It is an observation, no guarantee, and a better attack may exist.\n"
+            "2. **Train as one trains.** Many films behind an update, mini-batches, augmentation: "
+            "no attack here finds a film in that. It is an observation, no guarantee, and a better attack may exist. "
+            "Normalisation in train mode is no protection: a batch of four is read through it.\n"
             "3. **Avoid what leaks.** An update of one film or a few, FedSGD, wide dense layers on early features, "
-            "statistics kept fixed. Small sites are the ones at risk; let them train with others behind secure aggregation.\n"
+            "statistics kept fixed, deep layers with more channels than the batch has positions. Small sites are the ones at risk; let them train with others behind secure aggregation.\n"
             "4. **Do not count obfuscation as protection.** Grids and sparse updates are read by a server that knows them. "
             "Signs were not, here; but who took part shows through all of them.\n"
             "5. **Where a guarantee is asked for, add noise with a budget**, and say of whom: an image, a patient, a site. "
@@ -153,6 +155,7 @@ def assumptions() -> list[tuple[str, str, str]]:
     evaluated, training = (
         {"task": f"small_cnn(norm=batch, mode={mode})", "attack": "map*"} for mode in ("eval", "train")
     )
+    features, solved = Study("deep/features"), {"task": "resnet18(mode=train*", "attack": "conv_unmixing(generator*"}
     paper = {"attack": "dlg", "metric": PIXELS}
     share = LADDER.share
     return [
@@ -190,7 +193,8 @@ def assumptions() -> list[tuple[str, str, str]]:
             "The default of nearly every medical network",
             f"One film, the same weights: `map` identifies {study.told(PIXELS, **evaluated)} by pixels in eval mode, "
             f"{study.told(PIXELS, **training)} in train mode, at "
-            f"{study.mean('psnr', 1, interval=False, **evaluated)} and {study.mean('psnr', 1, interval=False, **training)} dB.",
+            f"{study.mean('psnr', 1, interval=False, **evaluated)} and {study.mean('psnr', 1, interval=False, **training)} dB. "
+            f"Solved for its features first, a batch of four behind ResNet-18 in train mode: {features.told(PIXELS, **solved)} by pixels.",
         ),
         (
             "The truth at hand, to show the best picture or to stop",
@@ -237,6 +241,8 @@ def claims() -> dict[str, Any]:
         "segmentation": Study("dp_segmentation"),
         "deep": Study("deep"),
         "wide_head": Study("deep/wide_head"),
+        "features": Study("deep/features"),
+        "features_wide_head": Study("deep/features/wide_head"),
         "malicious": Study("malicious"),
         "membership": Study("membership"),
         "tailored": {

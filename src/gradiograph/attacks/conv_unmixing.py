@@ -32,8 +32,6 @@ if TYPE_CHECKING:
 
 TOLERANCES = ((0.3, 1 / 6), (0.1, 1 / 3), (0.03, 1 / 2))
 """How far features may be off, as a share of their length, in each part of the search, and its share of the steps."""
-RESOLVED = 0.5
-"""Largest disagreement of the images' filters as a share of the next one's: above it the layer does not tell them."""
 BRIGHTEST = log(2)
 STEPS_OF_BRIGHTNESS = 29
 SIZE_ERROR = 0.05
@@ -53,7 +51,11 @@ class ConvUnmixing(Attack):
     their brightness is that at which the gradient is as long as it is, weighed with what films have. Networks that
     normalise do not tell it.
 
-    Flags: "approximate": the update sums several local steps. "unresolved": at no layer are the images told apart;
+    A trained network hardly answers to a film that it is sure of, and where rounding or noise buries that answer the
+    film is not told; the others are.
+
+    Flags: "approximate": the update sums several local steps. "partial": fewer images are told than there are; the
+    others are what the prior takes them for, and no labels are returned. "unresolved": no image is told at any layer;
     every image is the prior's mean.
 
     Args:
@@ -110,7 +112,9 @@ class ConvUnmixing(Attack):
         if known:
             search = FeatureSearch(network=network, latent=latent, steps=self.steps)
             images, values, known = search(known, start, progress)
-            targets, images = labelled(network, images, *known[0], latent)
+            told, images = labelled(network, images, *known[0], latent)
+            targets = told if len(told) == count else None
+            flags += [] if len(told) == count else ["partial"]
         else:
             images = latent.around().images(torch.zeros_like(start), task.image_shape)
             flags.append("unresolved")
@@ -131,12 +135,14 @@ class ConvUnmixing(Attack):
     def _known(
         self, seen: SeenGradient, places: list[ConvLayer], count: int, generator: torch.Generator
     ) -> list[tuple[ConvLayer, FilmMaps]]:
-        """The first layers that tell the images apart, and what they tell."""
+        """What the layers next to the image tell: those among the first that tell the most images."""
         known: list[tuple[ConvLayer, FilmMaps]] = []
         for place in places:
             found = film_maps(seen.gradient[place.weight], count, place.sides, generator)
-            if found is not None and found.disagreement[-2] < RESOLVED * found.disagreement[-1]:
-                known.append((place, found))
+            if found is not None:
+                most = max((len(maps.inputs) for _, maps in known), default=0)
+                known = [] if len(found.inputs) > most else known
+                known += [(place, found)] if len(found.inputs) >= most else []
             if len(known) == self.layers:
                 break
         return known
@@ -179,7 +185,7 @@ class FeatureSearch:
             ) -> Tensor:
                 images = around.images(variable, shape)
                 found = self.network.inputs(images, layers)
-                off = [(a - b).square().sum() * a.shape[1] for a, b in zip(found, wanted, strict=True)]
+                off = [(a[: len(b)] - b).square().sum() * b.shape[1] for a, b in zip(found, wanted, strict=True)]
                 data = torch.stack(off).sum() + 2 * exposure.surprise(images)
                 value = data / tolerance**2 + variable.square().sum()
                 (variable.grad,) = torch.autograd.grad(value, variable)
@@ -196,7 +202,7 @@ class FeatureSearch:
         found = self.network.inputs(images, [layer for layer, _ in known])
         matched = []
         for inputs, (layer, maps) in zip(found, known, strict=True):
-            alike = inputs @ normalize(maps.inputs.flatten(1)).T
+            alike = inputs[: len(maps.inputs)] @ normalize(maps.inputs.flatten(1)).T
             order = torch.from_numpy(linear_sum_assignment(-alike.numpy(force=True))[1])
             matched.append((layer, replace(maps, inputs=maps.inputs[order], slopes=maps.slopes[order])))
         return matched
@@ -205,7 +211,7 @@ class FeatureSearch:
 def labelled(
     network: ConvNetwork, images: Tensor, layer: ConvLayer, maps: FilmMaps, latent: FilmLatent
 ) -> tuple[Tensor, Tensor]:
-    """The labels (B,) of images that are right but for their brightness, and the images as bright as they are.
+    """The labels (R,) of the images that are told, right but for their brightness, and the images made as bright.
 
     The label is the one whose slopes point most along those that were found. The gradient of one image, inputs times
     slopes, has a length; the brightness at which it is that long is weighed against the usual one. Where layers
@@ -213,7 +219,7 @@ def labelled(
 
     Args:
         network: The model.
-        images: (B, C, H, W), in the maps' order.
+        images: (B, C, H, W), the R images of the maps first and in their order.
         layer: Where the maps are.
         maps: Inputs and slopes.
         latent: What films are like.
@@ -222,22 +228,25 @@ def labelled(
     expected = (slopes.norm(dim=1) * maps.inputs.flatten(1).norm(dim=1)).log()
     exposure = latent.exposure(1.0)
     classes = range(network.task.num_classes)
-    along = [(normalize(network.slopes(images, k, layer)[1]) * normalize(slopes)).sum(dim=1) for k in classes]
+    told = len(slopes)
+    along = [(normalize(network.slopes(images, k, layer)[1][:told]) * normalize(slopes)).sum(dim=1) for k in classes]
     labels = torch.stack(along).argmax(dim=0)
     factors = torch.linspace(-BRIGHTEST, BRIGHTEST, STEPS_OF_BRIGHTNESS).exp().tolist()
     lengths, unusual = [], []
     for factor in factors:
         shown = (factor * images).clamp(0, 1)
-        each = torch.stack([_length(*network.slopes(shown, k, layer)) for k in classes])
+        each = torch.stack([_length(*network.slopes(shown, k, layer)) for k in classes])[:, :told]
         lengths.append(each.gather(0, labels[None])[0])
-        unusual.append(torch.stack([exposure.surprise(image[None]) for image in shown]))
+        unusual.append(torch.stack([exposure.surprise(image[None]) for image in shown[:told]]))
     seen = torch.stack(lengths)
     tells = seen[-1] - seen[0] > TELLS * 2 * BRIGHTEST
     total = torch.stack(unusual) + tells * (seen - expected).square() / (2 * SIZE_ERROR**2)
     if network.shares_statistics:
         total = total.mean(dim=1, keepdim=True).expand_as(total)
-    best = total.argmin(dim=0).tolist()
-    return labels, images * images.new_tensor([factors[place] for place in best])[:, None, None, None]
+    best = total.argmin(dim=0)
+    brightness = torch.ones(len(images)).to(images)
+    brightness[:told] = images.new_tensor(factors)[best]
+    return labels, images * brightness[:, None, None, None]
 
 
 def _length(inputs: Tensor, slopes: Tensor) -> Tensor:

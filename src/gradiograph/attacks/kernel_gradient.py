@@ -27,19 +27,23 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+RESOLVED = 0.5
+"""Largest disagreement of the images' filters as a share of the next one's: above it they are not told apart."""
+SMALLEST = 1e-16
+"""Power of an axis as a share of the gradient's below which it holds nothing."""
 LARGEST = 4096
 """Unknowns of a filter, B P^2: the eigenvectors of a symmetric matrix of this size are found."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class FilmMaps:
-    """What one convolution tells of each of B images, in any order.
+    """What one convolution tells of each of B images that it tells from the others, in any order.
 
     Attributes:
         inputs: (B, I, H, W), each image's inputs to the convolution, up to their length: mean 1.
         slopes: (B, O, H, W), the slopes of the mean loss at its outputs, times that length.
         disagreement: How far the filters' answers disagree, as shares of their power: those of the B that were taken,
-            and the next, rising. A next one that is hardly larger says that the images are not resolved.
+            and the next, rising.
     """
 
     inputs: Tensor
@@ -54,7 +58,10 @@ def fits(count: int, channels: int, sides: tuple[int, ...]) -> bool:
 
 
 def film_maps(gradient: Tensor, count: int, sides: tuple[int, int], generator: torch.Generator) -> FilmMaps | None:
-    """Each image's inputs and slopes.
+    """The inputs and slopes of each image that is told from the others: of all, or of those whose slopes are not lost.
+
+    An image that a trained network is sure of has slopes near zero; where rounding or noise buries them, fewer filters
+    agree than there are images.
 
     Args:
         gradient: (O, I, h, w), of a convolution with odd h and w, stride 1 and zero padding to the same size.
@@ -63,36 +70,49 @@ def film_maps(gradient: Tensor, count: int, sides: tuple[int, int], generator: t
         generator: Draws the cone's directions.
 
     Returns:
-        None where the gradient is zero or of too low a rank, or the mixture holds no nonnegative vectors.
+        None where no image is told: the gradient is zero, or no filters agree much better than the next one, or their
+        mixture holds no nonnegative vectors.
     """
     double = gradient.double()
-    size = count * sides[0] * sides[1]
-    # Inputs and outputs change places: a filter on the inputs, whose answers are slopes.
     if not bool(double.any()):
         return None
+    # Inputs and outputs change places: a filter on the inputs, whose answers are slopes.
     kernel = (double / double.norm()).transpose(0, 1).flip(2, 3)
     powers, axes = torch.linalg.eigh(kernel.flatten(1) @ kernel.flatten(1).T)
-    powers, axes = powers[-size:], axes[:, -size:]
-    if float(powers[0]) <= torch.finfo(torch.float64).eps:
-        return None
-    white = axes / powers.sqrt()
-    answers = torch.einsum("ir,iohw->hwro", white, kernel)
-    filters, disagreement = _agreeing(answers, count, sides)
-    # G q_p = e: the filters are the inverse of the inputs, here both in the white axes.
-    filters = filters.reshape(count * sides[0] * sides[1], size)
-    inverse, singular = torch.linalg.inv_ex(filters.T)
+    for told in range(count, 0, -1):
+        size = told * sides[0] * sides[1]
+        found, spread = axes[:, -size:], powers[-size:].clamp_min(SMALLEST).sqrt()
+        answers = torch.einsum("ir,iohw->hwro", found / spread, kernel)
+        filters, disagreement = _agreeing(answers, told, sides)
+        if disagreement[-2] < RESOLVED * disagreement[-1] and float(powers[-size]) > SMALLEST:
+            return _unmixed(answers, filters, found * spread, disagreement, sides, double.norm(), generator)
+    return None
+
+
+def _unmixed(
+    answers: Tensor,
+    filters: Tensor,
+    axes: Tensor,
+    disagreement: list[float],
+    sides: tuple[int, int],
+    norm: Tensor,
+    generator: torch.Generator,
+) -> FilmMaps | None:
+    """The images' maps from the filters (B, P, R) of their mixtures; axes (I, R) are those that the filters are in."""
+    count, _, size = filters.shape
+    # G q_p = e: the filters are the inverse of the inputs.
+    inverse, singular = torch.linalg.inv_ex(filters.reshape(size, size).T)
     if int(singular):
         return None
-    mixed = (inverse @ (axes * powers.sqrt()).T).reshape(count, -1)
-    mixture = unmix(mixed, count, generator)
+    mixture = unmix((inverse @ axes.T).reshape(count, -1), count, generator)
     if mixture is None or not mixture.is_sound():
         return None
-    seen = torch.stack([_seen(answers, filters.reshape(count, -1, size)[i], sides) for i in range(count)])
-    slopes = torch.einsum("ji,jpo->ipo", mixture.mixing, seen) * double.norm()
+    seen = torch.stack([_seen(answers, each, sides) for each in filters])
+    slopes = torch.einsum("ji,jpo->ipo", mixture.mixing, seen) * norm
     shapes = (count, *sides, -1)
     return FilmMaps(
-        inputs=mixture.features.reshape(shapes).movedim(-1, 1).to(gradient),
-        slopes=slopes.reshape(shapes).movedim(-1, 1).to(gradient),
+        inputs=mixture.features.reshape(shapes).movedim(-1, 1).float(),
+        slopes=slopes.reshape(shapes).movedim(-1, 1).float(),
         disagreement=tuple(disagreement),
     )
 
