@@ -25,6 +25,7 @@ from federation_cost import print_memory, print_seconds
 from gradiograph.attacks import GradientMatching, MaximumAPosteriori
 from gradiograph.attacks.optimisers import LBFGS
 from gradiograph.core import registry
+from gradiograph.core.errors import BadInput
 from gradiograph.core.random import stream
 
 if TYPE_CHECKING:
@@ -63,13 +64,11 @@ def contestants(a_round: Round) -> dict[str, Contestant]:
     """The plain search first, then every registered attack that searches by steps; `map` by its midpoint."""
     entered: dict[str, Contestant] = {PLAIN: lambda count: list(a_round.plain(timed_steps=count).seconds)}
     for name in a_round.case.attacks or [entry.name for entry in registry.components("attack")]:
-        if any(setting.is_required() for setting in registry.component("attack", name).settings.model_fields.values()):
-            print(f"{name} is made of another attack: not timed")
+        try:
+            attack = registry.build("attack", {"use": name, **STEPWISE.get(name, {})})
+        except BadInput as missing:  # it is made of another attack, or reads a file
+            print(f"{name}: not timed. {missing}")
             continue
-        if name == "conv_unmixing":
-            print(f"{name} needs a prior's file, and solves first: not timed")
-            continue
-        attack = registry.build("attack", {"use": name, **STEPWISE.get(name, {})})
         if not isinstance(attack, GradientMatching | MaximumAPosteriori):
             print(f"{name} does not search by steps: not timed")
             continue

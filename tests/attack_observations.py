@@ -36,13 +36,18 @@ def tiny_task(classes: int = 3, channels: int = 1, seed: int = 0, bias: bool = T
         )
         for parameter in model.parameters():
             nn.init.uniform_(parameter, -0.5, 0.5)
+    return task_of(model, (channels, SIDE, SIDE), classes)
+
+
+def task_of(model: nn.Module, image_shape: tuple[int, ...], classes: int = 2, mode: str = "train") -> Task:
+    """A model as a task, all of whose parameters train."""
     return Task(
         name="tiny",
         model=model,
         loss=per_example,
-        image_shape=(channels, SIDE, SIDE),
+        image_shape=image_shape,
         num_classes=classes,
-        mode="train",
+        mode=mode,
         trainable=tuple(name for name, _ in model.named_parameters()),
     )
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from attack_observations import SIDE, ignore, observe, per_example, smooth_images
+from attack_observations import SIDE, ignore, observe, per_example, smooth_images, task_of
 from gradiograph.attacks import ConvUnmixing
 from gradiograph.attacks.conv_layers import ConvNetwork
 from gradiograph.attacks.eigen import EigenPrior, save_prior
@@ -41,15 +41,7 @@ def network(norm: str = "none", mode: str = "train", seed: int = 0) -> Task:
             nn.Flatten(),
             nn.Linear(40 * 9, 2),
         )
-    return Task(
-        name="deep",
-        model=model,
-        loss=per_example,
-        image_shape=(1, SIDE, SIDE),
-        num_classes=2,
-        mode=mode,
-        trainable=tuple(name for name, _ in model.named_parameters()),
-    )
+    return task_of(model, (1, SIDE, SIDE), mode=mode)
 
 
 @pytest.fixture(scope="module")

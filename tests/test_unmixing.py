@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from attack_observations import ignore, observe, per_example
+from attack_observations import ignore, observe, task_of
 from gradiograph.attacks.cone import extreme_rays, sharpen
 from gradiograph.attacks.eigen import fit_eigen, save_prior
 from gradiograph.attacks.feature_space import FeatureSpace
@@ -18,7 +18,6 @@ from gradiograph.core.defence import Chain
 from gradiograph.core.errors import BadSetting, MissingKnowledge
 from gradiograph.core.random import global_stream, stream
 from gradiograph.core.registry import build
-from gradiograph.core.task import Task
 from gradiograph.core.tensors import Batch
 from gradiograph.data.phantom import phantom
 from gradiograph.defences import GaussianNoise, SignSGD, TopK
@@ -259,16 +258,7 @@ def test_a_mixture_without_a_film_is_not_sound():
 def network(*layers):
     with global_stream(0, "weights"):
         model = nn.Sequential(*(layer() for layer in layers))
-    names = tuple(name for name, _ in model.named_parameters())
-    return Task(
-        name="own",
-        model=model,
-        loss=per_example,
-        image_shape=(1, SIDE, SIDE),
-        num_classes=2,
-        mode="train",
-        trainable=names,
-    )
+    return task_of(model, (1, SIDE, SIDE))
 
 
 def test_films_that_the_layer_sees_are_solved_for_without_a_search():

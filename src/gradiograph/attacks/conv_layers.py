@@ -55,14 +55,11 @@ class ConvNetwork:
 
     def layers(self, count: int) -> list[ConvLayer]:
         """The layers at which this many images can be told apart, those next to the image first."""
-        weights = {
-            f"{name}.weight": module.weight
-            for name, module in self.task.model.named_modules()
-            if isinstance(module, nn.Conv2d) and f"{name}.weight" in self.task.trainable
-        }
+        convolutions = [name for name, module in self.task.model.named_modules() if isinstance(module, nn.Conv2d)]
+        weights = [f"{name}.weight" for name in convolutions if f"{name}.weight" in self.task.trainable]
         noise = torch.rand(PROBES, *self.task.image_shape, generator=torch.Generator().manual_seed(0))
         with torch.no_grad():
-            calls, _ = self._pass(noise.to(next(iter(self.state.values()))), tuple(weights))
+            calls, _ = self._pass(noise.to(next(iter(self.state.values()))), weights)
         names = [call.name for call in calls]
         return [
             ConvLayer(weight=call.name, sides=(call.inputs.shape[2], call.inputs.shape[3]))
@@ -72,19 +69,19 @@ class ConvNetwork:
 
     def inputs(self, images: Tensor, layers: list[ConvLayer]) -> list[Tensor]:
         """The inputs (B, I H W) of each layer, as unit vectors; differentiable in the images."""
-        calls, _ = self._pass(images, tuple(layer.weight for layer in layers))
+        calls, _ = self._pass(images, [layer.weight for layer in layers])
         found = {call.name: call.inputs for call in calls}
         return [normalize(found[layer.weight].flatten(1)) for layer in layers]
 
     def slopes(self, images: Tensor, label: int, layer: ConvLayer) -> tuple[Tensor, Tensor]:
         """What these images (B, C, H, W) of one class put into a layer, and the slopes of their mean loss behind it."""
         with torch.enable_grad():
-            (call,), outputs = self._pass(images.detach(), (layer.weight,))
+            (call,), outputs = self._pass(images.detach(), [layer.weight])
             targets = torch.full((len(images),), label, device=images.device)
             (slope,) = torch.autograd.grad(self.task.loss(outputs, targets).mean(), call.outputs)
         return call.inputs.detach().flatten(1), slope.flatten(1)
 
-    def _pass(self, images: Tensor, names: tuple[str, ...]) -> tuple[list[Call], Tensor]:
+    def _pass(self, images: Tensor, names: list[str]) -> tuple[list[Call], Tensor]:
         state = {name: tensor.detach() for name, tensor in self.state.items()} | copy_buffers(self.task, self.state)
         with ConvolutionCalls({name: state[name] for name in names}) as calls:
             outputs = self.task.forward(state, images)

@@ -81,10 +81,12 @@ def film_maps(gradient: Tensor, count: int, sides: tuple[int, int], generator: t
     powers, axes = torch.linalg.eigh(kernel.flatten(1) @ kernel.flatten(1).T)
     for told in range(count, 0, -1):
         size = told * sides[0] * sides[1]
-        found, spread = axes[:, -size:], powers[-size:].clamp_min(SMALLEST).sqrt()
+        if float(powers[-size]) <= SMALLEST:
+            continue
+        found, spread = axes[:, -size:], powers[-size:].sqrt()
         answers = torch.einsum("ir,iohw->hwro", found / spread, kernel)
         filters, disagreement = _agreeing(answers, told, sides)
-        if disagreement[-2] < RESOLVED * disagreement[-1] and float(powers[-size]) > SMALLEST:
+        if disagreement[-2] < RESOLVED * disagreement[-1]:
             return _unmixed(answers, filters, found * spread, disagreement, sides, double.norm(), generator)
     return None
 
