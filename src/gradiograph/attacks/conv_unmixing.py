@@ -42,6 +42,9 @@ class ConvUnmixing(Attack):
     A trained network hardly answers to a film that it is sure of, and where rounding or noise buries that answer the
     film is not told; the others are.
 
+    What the latent lacks of a film has the spectrum that public films show; where the audit has none of some class, its
+    pixels are independent of each other.
+
     Flags: "approximate": the update sums several local steps. "partial": fewer images are told than there are; the
     others are what the prior takes them for, and no labels are returned. "unresolved": no image is told at any layer;
     every image is the prior's mean.
@@ -94,7 +97,7 @@ class ConvUnmixing(Attack):
         places = _require_layers(task, network, count)
         flags = ["approximate"] if (observation.local_steps or 1) > 1 else []
         known = self._known(seen, places, count, generator)
-        around = latent.around()
+        around = latent.around(observation.public.images if observation.public else None)
         start = around.start(count, task.image_shape, generator).to(next(iter(seen.gradient.values())))
         targets: Tensor | None = None
         values: list[float] = []

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gradiograph.attacks.eigen import load_prior
 from gradiograph.attacks.exposure import Exposure, exposure_of
 from gradiograph.attacks.generator import load_generator
 from gradiograph.attacks.parametrisations import Around, Eigen, Parametrisation
+from gradiograph.attacks.spectrum import GREY_LEVEL, spectrum_of
 
-GREY_LEVEL = 1 / 255
-"""What a prior lacks of a film is taken to be this much at least, as root mean square per pixel."""
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,7 +23,7 @@ class FilmLatent:
     Attributes:
         inner: The films of the latent.
         count: Its width.
-        sigma: Root mean square per pixel of what it leaves of a film.
+        sigma: Root mean square per pixel of what it leaves of a film, a grey level at least.
         planes: 1 where the films are grey, otherwise their channels.
         image_shape: (C, H, W).
     """
@@ -58,9 +60,17 @@ class FilmLatent:
             image_shape=image_shape,
         )
 
-    def around(self) -> Around:
-        """The latent, and what it lacks of a film beside it."""
-        return Around(inner=self.inner, count=self.count, sigma=self.sigma, planes=self.planes)
+    def around(self, films: Tensor | None = None) -> Around:
+        """The latent, and what it lacks of a film beside it.
+
+        Args:
+            films: (n, C, H, W): films that show the spectrum of what it lacks. None: every pixel is by itself.
+        """
+        around = Around(inner=self.inner, count=self.count, sigma=self.sigma, planes=self.planes)
+        if films is None:
+            return around
+        left = films - self.inner.images(self.inner.encode(films), self.image_shape)
+        return replace(around, spectrum=spectrum_of(left))
 
     def exposure(self, weight: float) -> Exposure:
         """Brightness and contrast of its films, counted as often as the weight says."""

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from gradiograph.attacks.eigen import EigenPrior
+    from gradiograph.attacks.spectrum import Spectrum
 
 FARTHEST = 4.0
 """How far a coordinate of an eigen latent may lie from the mean, in standard deviations."""
@@ -187,12 +188,14 @@ class Around(Parametrisation):
         count: K.
         sigma: Root mean square per pixel of what it leaves of a film.
         planes: 1 where the films are grey, otherwise their channels.
+        spectrum: The amplitude of what it leaves at each spatial frequency; None where every pixel is by itself.
     """
 
     inner: Parametrisation
     count: int
     sigma: float
     planes: int
+    spectrum: Spectrum | None = None
 
     def start(self, count: int, image_shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
         """(count, K + P): the other latent's start, and zeros beside it.
@@ -211,6 +214,8 @@ class Around(Parametrisation):
         """
         shown, rest = latent[:, : self.count], latent[:, self.count :]
         beside = rest.reshape(len(latent), self.planes, *image_shape[1:])
+        if self.spectrum is not None:
+            beside = self.spectrum.coloured(beside)
         return self.inner.images(shown, image_shape) + self.sigma * beside
 
     def encode(self, images: Tensor) -> Tensor:
@@ -219,9 +224,14 @@ class Around(Parametrisation):
         left = (images - self.inner.images(latent, tuple(images.shape[1:]))) / self.sigma
         if self.planes == 1:
             left = left.mean(dim=1, keepdim=True)
+        if self.spectrum is not None:
+            left = self.spectrum.whitened(left)
         return torch.cat([latent, left.flatten(1)], dim=1)
 
     def project(self, latent: Tensor) -> None:
-        """Project the other latent; a pixel stays within a whole range, from black to white, of what that shows."""
+        """Project the other latent; a pixel stays within a whole range, from black to white, of what that shows.
+
+        With a spectrum this holds for the white pixels that are coloured by it.
+        """
         self.inner.project(latent[:, : self.count])
         latent[:, self.count :].clamp_(-1 / self.sigma, 1 / self.sigma)
