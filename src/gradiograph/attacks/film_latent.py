@@ -10,7 +10,7 @@ from gradiograph.attacks.eigen import load_prior
 from gradiograph.attacks.exposure import Exposure, exposure_of
 from gradiograph.attacks.generator import load_generator
 from gradiograph.attacks.parametrisations import Around, Eigen, Parametrisation
-from gradiograph.attacks.spectrum import GREY_LEVEL, spectrum_of
+from gradiograph.attacks.power_spectrum import GREY_LEVEL, power_spectrum
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -70,7 +70,7 @@ class FilmLatent:
         if films is None:
             return around
         left = films - self.inner.images(self.inner.encode(films), self.image_shape)
-        return replace(around, spectrum=spectrum_of(left))
+        return replace(around, spectrum=power_spectrum(left))
 
     def exposure(self, weight: float) -> Exposure:
         """Brightness and contrast of its films, counted as often as the weight says."""

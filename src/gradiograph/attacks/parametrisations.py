@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from gradiograph.attacks.eigen import EigenPrior
-    from gradiograph.attacks.spectrum import Spectrum
+    from gradiograph.attacks.power_spectrum import PowerSpectrum
 
 FARTHEST = 4.0
 """How far a coordinate of an eigen latent may lie from the mean, in standard deviations."""
@@ -195,7 +195,7 @@ class Around(Parametrisation):
     count: int
     sigma: float
     planes: int
-    spectrum: Spectrum | None = None
+    spectrum: PowerSpectrum | None = None
 
     def start(self, count: int, image_shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
         """(count, K + P): the other latent's start, and zeros beside it.

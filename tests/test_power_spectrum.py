@@ -7,7 +7,7 @@ from torch.nn.functional import avg_pool2d
 from gradiograph.attacks.eigen import fit_eigen
 from gradiograph.attacks.film_latent import FilmLatent
 from gradiograph.attacks.parametrisations import Eigen
-from gradiograph.attacks.spectrum import GREY_LEVEL, spectrum_of
+from gradiograph.attacks.power_spectrum import GREY_LEVEL, power_spectrum
 from gradiograph.core.random import stream
 
 SIDES = (18, 24)
@@ -20,9 +20,9 @@ def blurred(count):
 
 
 def test_noise_of_a_spectrum_has_the_spectrum_that_was_measured():
-    spectrum = spectrum_of(blurred(256))
+    spectrum = power_spectrum(blurred(256))
     white = torch.randn(256, 1, *SIDES, generator=stream(1, "white"))
-    again = spectrum_of(spectrum.coloured(white))
+    again = power_spectrum(spectrum.coloured(white))
     torch.testing.assert_close(again.amplitude, spectrum.amplitude, rtol=0.15, atol=0.02)
     assert spectrum.coloured(white).square().mean() == pytest.approx(1, abs=0.05)
     assert spectrum.amplitude[0, 1] > 5 * spectrum.amplitude[SIDES[0] // 2, -1]
@@ -32,7 +32,7 @@ def test_noise_of_a_spectrum_has_the_spectrum_that_was_measured():
 def test_white_noise_and_nothing_are_white():
     white = GREY_LEVEL * torch.randn(512, 1, *SIDES, generator=stream(0, "white"))
     for left in (white, torch.zeros(1, 1, *SIDES)):
-        amplitude = spectrum_of(left).amplitude
+        amplitude = power_spectrum(left).amplitude
         assert amplitude.shape == (SIDES[0], SIDES[1] // 2 + 1)
         torch.testing.assert_close(amplitude, torch.ones_like(amplitude), rtol=0, atol=0.1)
 

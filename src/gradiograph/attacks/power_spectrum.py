@@ -20,8 +20,8 @@ ROUNDING = GREY_LEVEL**2 / 12
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Spectrum:
-    """A stationary normal density of images, the same in all directions.
+class PowerSpectrum:
+    """How strong each spatial frequency is in stationary images that are alike in all directions.
 
     Attributes:
         amplitude: (H, W // 2 + 1), positive, as `torch.fft.rfft2` orders frequencies; its mean square over all of an
@@ -41,7 +41,7 @@ class Spectrum:
         return white
 
 
-def spectrum_of(left: Tensor) -> Spectrum:
+def power_spectrum(left: Tensor) -> PowerSpectrum:
     """The spectrum of what was left of some films.
 
     Args:
@@ -54,4 +54,4 @@ def spectrum_of(left: Tensor) -> Spectrum:
     sums = power.new_zeros(int(ring.max()) + 1).index_add(0, ring.flatten(), power.flatten())
     rings = sums / ring.flatten().bincount()
     amplitude = (rings[ring] / power.mean()).sqrt()
-    return Spectrum(amplitude=amplitude[:, : width // 2 + 1])
+    return PowerSpectrum(amplitude=amplitude[:, : width // 2 + 1])
