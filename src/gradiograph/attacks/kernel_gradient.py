@@ -9,7 +9,11 @@ filters, whatever the layers above, the labels and the number of classes. (Blind
 shifts of a convolution so: Moulines et al. 1995, doi 10.1109/78.348133.) What is left is a mixture of B feature maps by
 a matrix (B, B), which nonnegative inputs, as after a ReLU, resolve: see `cone`.
 
-It needs independent inputs, so B P at most the input channels: the deep layers of a network, where the grid is small.
+The answers that meet in one place are summed by the convolution of the filter with the gradient. So the filters that
+agree are those that lose no power when each place takes the mean of its answers: the first eigenvectors of the
+convolution, that mean, and the transposed convolution. Lanczos' method needs such products only, and no matrix.
+
+It needs independent inputs, so B P below the input channels: the deep layers of a network, where the grid is small.
 """
 
 from __future__ import annotations
@@ -17,22 +21,23 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
-from scipy.linalg import eigh
+from scipy.sparse.linalg import LinearOperator, eigsh
+from torch.nn.functional import conv2d, conv_transpose2d
 
 from gradiograph.attacks.mixture import unmix
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
+    from numpy.typing import NDArray
     from torch import Tensor
 
 RESOLVED = 0.5
 """Largest disagreement of the images' filters as a share of the next one's: above it they are not told apart."""
 SMALLEST = 1e-16
 """Power of an axis as a share of the gradient's below which it holds nothing."""
-LARGEST = 4096
-"""Unknowns of a filter, B P^2: the eigenvectors of a symmetric matrix of this size are found."""
+PRECISION = 1e-9
+"""Of a filter's power that is kept."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +59,7 @@ class FilmMaps:
 def fits(count: int, channels: int, sides: tuple[int, ...]) -> bool:
     """Whether the inputs of this many images can be told apart, on a grid of this size with this many channels."""
     positions = sides[0] * sides[1]
-    return positions > 1 and count * positions < channels and count * positions**2 <= LARGEST
+    return positions > 1 and count * positions < channels
 
 
 def film_maps(gradient: Tensor, count: int, sides: tuple[int, int], generator: torch.Generator) -> FilmMaps | None:
@@ -76,83 +81,80 @@ def film_maps(gradient: Tensor, count: int, sides: tuple[int, int], generator: t
     double = gradient.double()
     if not bool(double.any()):
         return None
-    # Inputs and outputs change places: a filter on the inputs, whose answers are slopes.
-    kernel = (double / double.norm()).transpose(0, 1).flip(2, 3)
-    powers, axes = torch.linalg.eigh(kernel.flatten(1) @ kernel.flatten(1).T)
+    kernel = double / double.norm()
+    by_input = kernel.transpose(0, 1).flatten(1)
+    powers, axes = torch.linalg.eigh(by_input @ by_input.T)
     for told in range(count, 0, -1):
         size = told * sides[0] * sides[1]
         if float(powers[-size]) <= SMALLEST:
             continue
         found, spread = axes[:, -size:], powers[-size:].sqrt()
-        answers = torch.einsum("ir,iohw->hwro", found / spread, kernel)
-        filters, disagreement = _agreeing(answers, told, sides)
+        answering = _Answering(kernel=torch.einsum("ir,oihw->orhw", found / spread, kernel), sides=sides)
+        filters, disagreement = answering.agreeing(told)
         if disagreement[-2] < RESOLVED * disagreement[-1]:
-            return _unmixed(answers, filters, found * spread, disagreement, sides, double.norm(), generator)
+            return _unmixed(answering, filters, found * spread, disagreement, double.norm(), generator)
     return None
 
 
 def _unmixed(
-    answers: Tensor,
+    answering: _Answering,
     filters: Tensor,
     axes: Tensor,
     disagreement: list[float],
-    sides: tuple[int, int],
     norm: Tensor,
     generator: torch.Generator,
 ) -> FilmMaps | None:
-    """The images' maps from the filters (B, P, R) of their mixtures; axes (I, R) are those that the filters are in."""
-    count, _, size = filters.shape
+    """The images' maps from the filters (B, R, H, W) of their mixtures; axes (I, R) are those that they are in."""
+    count, size = len(filters), axes.shape[1]
     # G q_p = e: the filters are the inverse of the inputs.
-    inverse, singular = torch.linalg.inv_ex(filters.reshape(size, size).T)
+    inverse, singular = torch.linalg.inv_ex(filters.transpose(0, 1).reshape(size, size))
     if int(singular):
         return None
     mixture = unmix((inverse @ axes.T).reshape(count, -1), count, generator)
     if mixture is None or not mixture.is_sound():
         return None
-    seen = torch.stack([_seen(answers, each, sides) for each in filters])
-    slopes = torch.einsum("ji,jpo->ipo", mixture.mixing, seen) * norm
-    shapes = (count, *sides, -1)
+    slopes = torch.einsum("ji,johw->iohw", mixture.mixing, answering.means(filters)) * norm
     return FilmMaps(
-        inputs=mixture.features.reshape(shapes).movedim(-1, 1).float(),
-        slopes=slopes.reshape(shapes).movedim(-1, 1).float(),
+        inputs=mixture.features.reshape(count, *answering.sides, -1).movedim(-1, 1).float(),
+        slopes=slopes.float(),
         disagreement=tuple(disagreement),
     )
 
 
-def _agreeing(answers: Tensor, count: int, sides: tuple[int, int]) -> tuple[Tensor, list[float]]:
-    """The B filters (B, P, R) whose answers agree best, and how far those and the next do not."""
-    height, width, rank, _ = answers.shape
-    flat = answers.flatten(0, 1)
-    products = torch.einsum("aro,bso->abrs", flat, flat)
-    positions = sides[0] * sides[1]
-    agreed = answers.new_zeros(positions, rank, positions, rank)
-    for pairs in _meetings(sides, (height, width)):
-        for position, offset in pairs:
-            for other, away in pairs:
-                agreed[position, :, other] += products[offset, away] / len(pairs)
-    size = positions * rank
-    off = torch.eye(size).to(agreed) - agreed.reshape(size, size)
-    values, vectors = eigh(off.numpy(force=True), subset_by_index=[0, min(count, size - 1)])
-    filters = torch.from_numpy(vectors).to(answers).T[:count].reshape(count, positions, rank)
-    return filters, [max(float(value), 0.0) for value in values]
+@dataclass(frozen=True, kw_only=True)
+class _Answering:
+    """A gradient that answers to filters (n, R, H, W).
 
+    Attributes:
+        kernel: (O, R, h, w), in axes in which its power is 1 in all directions.
+        sides: (H, W).
+    """
 
-def _seen(answers: Tensor, filters: Tensor, sides: tuple[int, int]) -> Tensor:
-    """What filters (P, R) answer at each position (P, O), the mean over the ways that lead there."""
-    flat = answers.flatten(0, 1)
-    ways = _meetings(sides, (answers.shape[0], answers.shape[1]))
-    means = [torch.stack([filters[p] @ flat[offset] for p, offset in pairs]).mean(dim=0) for pairs in ways]
-    return torch.stack(means)
+    kernel: Tensor
+    sides: tuple[int, int]
 
+    def means(self, filters: Tensor) -> Tensor:
+        """What filters answer at each position (n, O, H, W), the mean over the ways that lead there."""
+        one = torch.ones(1, 1, *self.sides).to(self.kernel)
+        ways = conv2d(one, torch.ones_like(self.kernel[:1, :1]), padding=self._padding)
+        return conv2d(filters, self.kernel, padding=self._padding) / ways
 
-def _meetings(sides: tuple[int, int], kernel: tuple[int, int]) -> Iterator[list[tuple[int, int]]]:
-    """For each position in turn the positions and offsets, by number, from which one comes there."""
-    for row in range(sides[0]):
-        for column in range(sides[1]):
-            pairs = []
-            for down in range(kernel[0]):
-                for right in range(kernel[1]):
-                    y, x = row - down + kernel[0] // 2, column - right + kernel[1] // 2
-                    if 0 <= y < sides[0] and 0 <= x < sides[1]:
-                        pairs.append((y * sides[1] + x, down * kernel[1] + right))
-            yield pairs
+    def agreeing(self, count: int) -> tuple[Tensor, list[float]]:
+        """The B filters (B, R, H, W) whose answers agree best, and how far those and the next do not."""
+        shape = (1, self.kernel.shape[1], *self.sides)
+        size = int(np.prod(shape))
+
+        def agreed(flat: NDArray[np.float64]) -> NDArray[np.float64]:
+            means = self.means(torch.from_numpy(flat).to(self.kernel).reshape(shape))
+            kept = conv_transpose2d(means, self.kernel, padding=self._padding)
+            return kept.flatten().numpy(force=True)
+
+        operator = LinearOperator((size, size), matvec=agreed, dtype=np.float64)
+        begin = np.random.default_rng(0).standard_normal(size)
+        values, vectors = eigsh(operator, k=count + 1, which="LA", v0=begin, tol=PRECISION)
+        filters = torch.from_numpy(vectors.T[::-1].copy()).to(self.kernel)[:count]
+        return filters.reshape(count, *shape[1:]), [max(1 - float(value), 0.0) for value in values[::-1]]
+
+    @property
+    def _padding(self) -> tuple[int, int]:
+        return self.kernel.shape[2] // 2, self.kernel.shape[3] // 2
