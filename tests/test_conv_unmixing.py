@@ -61,11 +61,11 @@ def prior_file(tmp_path_factory):
     return file
 
 
-def drawn(count, centred=False):
+def drawn(count, centred=False, channels=CHANNELS, outputs=OUTPUTS, sides=SIDES):
     """Sparse inputs and slopes of `count` images, and the gradient of a 3 x 3 kernel that they make."""
     generator = stream(0, "drawn", count)
-    inputs = torch.randn(count, CHANNELS, *SIDES, generator=generator).clamp_min(0)
-    slopes = torch.randn(count, OUTPUTS, *SIDES, generator=generator)
+    inputs = torch.randn(count, channels, *sides, generator=generator).clamp_min(0)
+    slopes = torch.randn(count, outputs, *sides, generator=generator)
     if centred:
         slopes = slopes - slopes.mean(dim=(0, 2, 3), keepdim=True)
     return inputs, slopes, gradient_of(inputs, slopes)
@@ -98,6 +98,13 @@ def test_a_kernels_gradient_tells_each_images_inputs_and_slopes(count, centred):
     assert torch.allclose(gradient_of(found.inputs, found.slopes), gradient, atol=1e-3 * float(gradient.abs().max()))
     assert len(found.disagreement) == count + 1
     assert found.disagreement[count - 1] < 1e-6 < 1e-3 < found.disagreement[count]
+
+
+def test_a_wide_grid_is_told_as_well():
+    sides = (9, 8)  # filters of 10,368 unknowns
+    inputs, _, gradient = drawn(2, channels=160, outputs=40, sides=sides)
+    found = film_maps(gradient, 2, sides, stream(0))
+    assert (cosines(found.inputs, inputs) > 0.99999).all()
 
 
 def test_images_whose_slopes_are_lost_are_not_told_and_the_others_are():

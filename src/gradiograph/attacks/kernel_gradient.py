@@ -36,8 +36,6 @@ RESOLVED = 0.5
 """Largest disagreement of the images' filters as a share of the next one's: above it they are not told apart."""
 SMALLEST = 1e-16
 """Power of an axis as a share of the gradient's below which it holds nothing."""
-PRECISION = 1e-9
-"""Of a filter's power that is kept."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,7 +149,8 @@ class _Answering:
 
         operator = LinearOperator((size, size), matvec=agreed, dtype=np.float64)
         begin = np.random.default_rng(0).standard_normal(size)
-        values, vectors = eigsh(operator, k=count + 1, which="LA", v0=begin, tol=PRECISION)
+        # To the last digit, the default: of filters that agree equally well one start shows the others by rounding only.
+        values, vectors = eigsh(operator, k=count + 1, which="LA", v0=begin)
         filters = torch.from_numpy(vectors.T[::-1].copy()).to(self.kernel)[:count]
         return filters.reshape(count, *shape[1:]), [max(1 - float(value), 0.0) for value in values[::-1]]
 
