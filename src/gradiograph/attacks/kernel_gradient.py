@@ -149,7 +149,7 @@ class _Answering:
 
         operator = LinearOperator((size, size), matvec=agreed, dtype=np.float64)
         begin = np.random.default_rng(0).standard_normal(size)
-        # To the last digit, the default: of filters that agree equally well one start shows the others by rounding only.
+        # To the last digit, its default: only rounding shows more than one of the filters that agree equally well.
         values, vectors = eigsh(operator, k=count + 1, which="LA", v0=begin)
         filters = torch.from_numpy(vectors.T[::-1].copy()).to(self.kernel)[:count]
         return filters.reshape(count, *shape[1:]), [max(1 - float(value), 0.0) for value in values[::-1]]
