@@ -10,7 +10,7 @@ from torch import nn
 from attack_observations import SIDE, ignore, observe, per_example, smooth_images, task_of
 from gradiograph.attacks import ConvUnmixing
 from gradiograph.attacks.conv_layers import ConvNetwork
-from gradiograph.attacks.eigen import EigenPrior, save_prior
+from gradiograph.attacks.eigen import EigenPrior, load_prior, save_prior
 from gradiograph.attacks.kernel_gradient import film_maps, fits
 from gradiograph.core.defence import Chain
 from gradiograph.core.errors import BadInput, BadSetting
@@ -161,6 +161,19 @@ def test_what_is_found_is_the_updates_and_not_the_priors(batch, prior_file):
     found = ConvUnmixing(prior=prior_file)(observe(network(), other), stream(0), ignore).images
     assert float(distances(found, batch.images).min()) > 0.02
     assert float(distances(found, other.images).amin(dim=0).max()) < 0.002
+
+
+def test_what_a_poor_prior_lacks_is_found_better_where_public_films_show_it(batch, prior_file, tmp_path):
+    whole = load_prior(prior_file, (1, SIDE, SIDE))
+    lacking = float((whole.std[3:].square().sum() / SIDE**2).sqrt())
+    poor = replace(whole, components=whole.components[:3], std=whole.std[:3], residual=lacking)
+    save_prior(poor, tmp_path / "poor.npz", ["someone"])
+    attack, blind = ConvUnmixing(prior=tmp_path / "poor.npz"), observe(network(), batch, knows_labels=False)
+    shown = replace(blind, public=Batch(smooth_images(16, seed=7), torch.tensor([0, 1] * 8)))
+    off = [
+        distances(attack(seen, stream(0), ignore).images, batch.images).amin(dim=0).mean() for seen in (blind, shown)
+    ]
+    assert off[1] < 0.7 * off[0]
 
 
 def test_a_film_that_the_network_is_sure_of_is_not_told_and_the_others_are(batch, prior_file):

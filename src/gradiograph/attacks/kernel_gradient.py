@@ -19,6 +19,8 @@ It needs independent inputs, so B P below the input channels: the deep layers of
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
+from math import prod
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -133,14 +135,12 @@ class _Answering:
 
     def means(self, filters: Tensor) -> Tensor:
         """What filters answer at each position (n, O, H, W), the mean over the ways that lead there."""
-        one = torch.ones(1, 1, *self.sides).to(self.kernel)
-        ways = conv2d(one, torch.ones_like(self.kernel[:1, :1]), padding=self._padding)
-        return conv2d(filters, self.kernel, padding=self._padding) / ways
+        return conv2d(filters, self.kernel, padding=self._padding) / self._ways
 
     def agreeing(self, count: int) -> tuple[Tensor, list[float]]:
         """The B filters (B, R, H, W) whose answers agree best, and how far those and the next do not."""
         shape = (1, self.kernel.shape[1], *self.sides)
-        size = int(np.prod(shape))
+        size = prod(shape)
 
         def agreed(flat: NDArray[np.float64]) -> NDArray[np.float64]:
             means = self.means(torch.from_numpy(flat).to(self.kernel).reshape(shape))
@@ -153,6 +153,12 @@ class _Answering:
         values, vectors = eigsh(operator, k=count + 1, which="LA", v0=begin)
         filters = torch.from_numpy(vectors.T[::-1].copy()).to(self.kernel)[:count]
         return filters.reshape(count, *shape[1:]), [max(1 - float(value), 0.0) for value in values[::-1]]
+
+    @cached_property
+    def _ways(self) -> Tensor:
+        """How many ways lead to each position."""
+        one = torch.ones(1, 1, *self.sides).to(self.kernel)
+        return conv2d(one, torch.ones_like(self.kernel[:1, :1]), padding=self._padding)
 
     @property
     def _padding(self) -> tuple[int, int]:
